@@ -1,0 +1,1 @@
+"""Speculative Knowledge Distillation: distil large language models into small ones by interleaved sampling."""

@@ -1,0 +1,193 @@
+"""The values that travel between the rooms.
+
+Shape letters, used as suffixes of tensor names everywhere:
+
+    B  rows of a batch (slots of the sampler)     L  response length of one row
+    G  gamma, drafted tokens of a block           P  prompt length of one row
+    V  vocabulary shared by teacher and student   T  padded sequence length (prompt and response)
+    D  hidden size                                N  tokens that count, flattened over rows
+    R  responses of a rollout                     S  key positions an attention looks at
+
+Log-probabilities are natural logarithms, float32, normalised over V, and unwarped unless a name says ``drawn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["DATA", "STUDENT", "TEACHER", "Head", "LossSum", "Prompts", "Rollout", "SamplerStats"]
+
+DATA, STUDENT, TEACHER = 0, 1, 2
+"""Authors of a token. Kept for every response token, to the end."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of one batch, with what keys their noise and, where the data has them, their references."""
+
+    ids: Sequence[Sequence[int]]
+    """R token-id sequences, each of at least one token."""
+    sample_ids: Sequence[int]
+    """Row number in the data set, R of them. Keys the noise, so it must not depend on the batch."""
+    references: Sequence[Sequence[int]] | None = None
+    """Reference responses as token ids, end token included; None when the data has none."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, index: Sequence[int]) -> Prompts:
+        """The prompts at ``index``, in that order."""
+        references = None if self.references is None else [self.references[i] for i in index]
+        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references)
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a last hidden state becomes logits: ``cap * tanh(scale * (W h + b) / cap)``, cut to the shared ids."""
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """Raw float32 logits [..., V] of hidden states [..., D]; the product runs in the weights' (or autocast) dtype."""
+        logits = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V).float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+
+@dataclass
+class SamplerStats:
+    """What a rollout cost and what the gate did. Counts are of tokens; seconds are wall time."""
+
+    kept: int = 0
+    """Drafted tokens that the gate kept and that are in a response."""
+    replaced: int = 0
+    """Tokens that the teacher wrote at a rejection."""
+    drafted: int = 0
+    """Tokens the student drafted, kept or not."""
+    rounds: int = 0
+    """Draft-judge-commit rounds."""
+    kept_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    """Kept tokens by response position, int64 [longest L]."""
+    replaced_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    """Replaced tokens by response position, int64 [longest L]."""
+    seconds_draft: float = 0.0
+    seconds_judge: float = 0.0
+    seconds_rest: float = 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """kept / (kept + replaced): independent of the block size; NaN when nothing was judged."""
+        judged = self.kept + self.replaced
+        return self.kept / judged if judged else float("nan")
+
+    @property
+    def wasted(self) -> int:
+        """Drafted tokens that are in no response: rejected ones and those after a rejection, an end or the cap."""
+        return self.drafted - self.kept
+
+    def __add__(self, other: SamplerStats) -> SamplerStats:
+        def padded_sum(a: Tensor, b: Tensor) -> Tensor:
+            out = torch.zeros(max(len(a), len(b)), dtype=torch.long)
+            out[: len(a)] += a.cpu()
+            out[: len(b)] += b.cpu()
+            return out
+
+        return SamplerStats(
+            kept=self.kept + other.kept,
+            replaced=self.replaced + other.replaced,
+            drafted=self.drafted + other.drafted,
+            rounds=self.rounds + other.rounds,
+            kept_by_position=padded_sum(self.kept_by_position, other.kept_by_position),
+            replaced_by_position=padded_sum(self.replaced_by_position, other.replaced_by_position),
+            seconds_draft=self.seconds_draft + other.seconds_draft,
+            seconds_judge=self.seconds_judge + other.seconds_judge,
+            seconds_rest=self.seconds_rest + other.seconds_rest,
+        )
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """R responses to prompts, token ids end to end. All tensors are on the CPU except the evidence."""
+
+    prompt_ids: list[Tensor]
+    """R int64 tensors [P]."""
+    response_ids: list[Tensor]
+    """R int64 tensors [L], end token included where one was written. L may be 0."""
+    authors: list[Tensor]
+    """R uint8 tensors [L] of DATA, STUDENT or TEACHER."""
+    truncated: Tensor
+    """bool [R]: the response reached the cap without an end."""
+    sample_ids: list[int]
+    response_index: list[int]
+    """Which of the several responses to its prompt each one is, from 0."""
+    evidence: list[Tensor] | None = None
+    """R tensors [L, D_teacher]: the teacher's last hidden state that predicts each response token. None when the
+    objective needs no teacher, or when it is to be recomputed."""
+    stats: SamplerStats = field(default_factory=SamplerStats)
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.response_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens of all responses."""
+        return sum(len(ids) for ids in self.response_ids)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """See SamplerStats.acceptance_rate."""
+        return self.stats.acceptance_rate
+
+    @property
+    def replaced_share(self) -> float:
+        """Teacher-written tokens / response tokens (METHOD: replacement rate); NaN when there are no tokens."""
+        written = sum(int((authors == TEACHER).sum()) for authors in self.authors)
+        return written / self.num_tokens if self.num_tokens else float("nan")
+
+    def text(self) -> list[str]:
+        """The R responses as text, special tokens left out. Raises ValueError without a tokenizer."""
+        if self.tokenizer is None:
+            raise ValueError("this rollout carries no tokenizer; decode response_ids yourself")
+        return [self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in self.response_ids]
+
+    def select(self, index: Sequence[int]) -> Rollout:
+        """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""
+
+        def pick(items: list[Any]) -> list[Any]:
+            return [items[i] for i in index]
+
+        return replace(
+            self,
+            prompt_ids=pick(self.prompt_ids),
+            response_ids=pick(self.response_ids),
+            authors=pick(self.authors),
+            truncated=self.truncated[list(index)],
+            sample_ids=pick(self.sample_ids),
+            response_index=pick(self.response_index),
+            evidence=None if self.evidence is None else pick(self.evidence),
+        )
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss as sums, so that micro-batches and ranks add up; the step divides once by the global weight."""
+
+    loss: Tensor
+    """Scalar: sum over tokens of weight x token loss. Carries the gradient."""
+    token_loss_N: Tensor
+    """float32 [N], detached: the unweighted loss of each token, for logs and the token view."""
