@@ -48,8 +48,7 @@ def _get(config: object, *path: str) -> Any:
 
 def _method(config: Mapping[Any, Any]) -> Method | None:
     name = config.get("method", "skd")
-    methods: Mapping[str, Method] = {**METHODS, **{alias: METHODS[meant] for alias, meant in ALIASES.items()}}
-    return methods.get(name) if isinstance(name, str) else None
+    return METHODS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
 
 
 def _kind(config: Mapping[Any, Any], section: str, default: str) -> str | None:
@@ -67,6 +66,10 @@ def _named(config: Mapping[Any, Any], section: str, kind: str | None) -> tuple[t
     return (section, "kind"), f"{section}.kind {kind}"
 
 
+_ALONE = {"method": "method: sft", "policy": "policy.kind: data_set", "objective": "objective.kind: nll"}
+"""What needs no teacher."""
+
+
 def _missing_teacher(config: Mapping[Any, Any], policy: str | None, objective: str | None) -> list[Contradiction]:
     if config.get("teacher") is not None:
         return []
@@ -80,7 +83,7 @@ def _missing_teacher(config: Mapping[Any, Any], policy: str | None, objective: s
         named = {(("method",), f"method {config.get('method', 'skd')}")}
     return [
         Contradiction(
-            path, f"{name} needs a teacher, and teacher is missing", "add teacher: PATH, or write method: sft"
+            path, f"{name} needs a teacher, and teacher is missing", f"add teacher: PATH, or write {_ALONE[path[0]]}"
         )
         for path, name in sorted(named)
     ]

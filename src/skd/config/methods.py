@@ -28,7 +28,7 @@ class Method:
     objective: ObjectiveConfig
 
 
-METHODS: Mapping[MethodName, Method] = {
+METHODS: Mapping[str, Method] = {
     "sft": Method(DataSetPolicy(), ObjectiveConfig(kind="nll")),
     "seq_kd": Method(TeacherPolicy(), ObjectiveConfig(kind="nll")),
     "supervised_kd": Method(DataSetPolicy(), ObjectiveConfig(kind="forward_kl")),

@@ -117,4 +117,5 @@ def nearest_key(path: tuple[Any, ...], data: Any) -> str | None:
     if near := nearest(normal, children(path[:-1], data)):
         return f"{prefix}.{near}" if prefix else near
     known = {**_elsewhere(), **SYNONYMS}
-    return known.get(normal) or known.get(nearest(normal, known) or "")
+    meant = known.get(normal) or known.get(nearest(normal, known) or "")
+    return None if meant == ".".join(map(str, path)) else meant
