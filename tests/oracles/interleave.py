@@ -118,7 +118,7 @@ def ca_opd(floor: float) -> Gate:
 
 
 def switch_once(factor: float) -> Gate:
-    """AdaSwitch: the student writes until -log p_teacher(draft) exceeds ``factor`` x its running mean, then the teacher."""
+    """AdaSwitch: the student until -log p_teacher(draft) exceeds ``factor`` x its mean so far, then the teacher."""
 
     def gate(look: Look) -> Verdict:
         if look.state.get("switched"):

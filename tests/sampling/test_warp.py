@@ -58,7 +58,7 @@ def test_draw_is_the_naive_inverse_cdf(vocab):
     ids = draw(logp, u)
     assert ids.dtype == torch.int64
     for row in range(64):
-        probs = logp[row].double().exp().numpy()
+        probs = logp[row].exp().double().numpy()
         assert draw_margin(probs, float(u[row])) > 1e-7 or vocab == 1
         assert int(ids[row]) == naive_draw(probs, float(u[row]))
 
@@ -77,12 +77,12 @@ def test_100_000_draws_over_five_tokens_have_the_exact_distribution():
 
 def test_draws_over_262_144_ids_have_the_exact_distribution_in_eight_cells():
     logp = Warp(0.9).log_probs(random_logits(1, LARGE, scale=1.0))[0]
-    probs = logp.double().exp().numpy()
+    probs = logp.exp().double().numpy()
     cells = np.minimum((probs.cumsum() / probs.sum() * 8).astype(int), 7)
     wanted = np.bincount(cells, weights=probs / probs.sum())
-    u = uniform(1, Purpose.DRAFT, 0, torch.arange(2048), 0, 0)
+    u = uniform(1, Purpose.DRAFT, 0, torch.arange(1024), 0, 0)
     ids = torch.cat([draw(logp.expand(64, LARGE), part) for part in u.split(64)]).numpy()
-    assert chisquare(np.bincount(cells[ids], minlength=8), 2048 * wanted).pvalue > 1e-3
+    assert chisquare(np.bincount(cells[ids], minlength=8), 1024 * wanted).pvalue > 1e-3
     borders = probs.cumsum() / probs.sum()
     naive = np.searchsorted(borders, u.numpy(), side="right")
     near = np.minimum(abs(borders[naive] - u.numpy()), abs(borders[naive - 1] - u.numpy())) < 1e-12
