@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from skd.errors import ConfigError, Problem
-from skd.objectives.divergences import TokenLoss
+from skd.objectives.divergences import TokenLoss, log_probs
 from skd.types import Head, LossSum
 
 __all__ = ["DEFAULT_BUDGET_BYTES", "chunked_loss"]
@@ -99,10 +99,10 @@ class _Batch:
             return None
         hidden_ND, head = self.teacher
         with torch.no_grad():
-            return _log_probs(hidden_ND[rows], head, self.temperature)
+            return log_probs(head.logits(hidden_ND[rows]), self.temperature)
 
     def token_losses(self, student_hidden_CD: Tensor, student_head: Head, rows: slice) -> Tensor:
-        student_logp_CV = _log_probs(student_hidden_CD, student_head, self.temperature)
+        student_logp_CV = log_probs(student_head.logits(student_hidden_CD), self.temperature)
         return self.token_loss(student_logp_CV, self.teacher_logp(rows), self.target_ids_N[rows])
 
 
@@ -154,14 +154,6 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, grad_token_loss_N: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
         return (*scaled, None, None, None)
-
-
-def _log_probs(hidden_CD: Tensor, head: Head, temperature: float) -> Tensor:
-    """Float32 log-probabilities [C, V]."""
-    logits_CV = head.logits(hidden_CD)
-    if temperature != 1.0:
-        logits_CV = logits_CV / temperature
-    return torch.log_softmax(logits_CV, -1, dtype=torch.float32)
 
 
 def _weighted_sum(token_loss_N: Tensor, weights_N: Tensor) -> Tensor:
