@@ -39,14 +39,14 @@ def batch(seed: int = 0, *, bias: bool = False, scale: float = 1.0, softcap: flo
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    weight_VD = random(V, D).requires_grad_()
+    weight_VD = (random(V, D) / 2).requires_grad_()
     return Batch(
         hidden_ND=random(N, D).requires_grad_(),
         head=Head(weight_VD, random(V).requires_grad_() if bias else None, scale, softcap),
         target_ids_N=torch.randint(V, (N,), generator=generator),
         weights_N=torch.rand(N, generator=generator) + 0.1,
         teacher_hidden_ND=random(N, D_TEACHER),
-        teacher_head=Head(random(V, D_TEACHER), random(V) if bias else None, scale, softcap),
+        teacher_head=Head(random(V, D_TEACHER) / 2, random(V) if bias else None, scale, softcap),
     )
 
 
