@@ -50,7 +50,7 @@ def json_block(value: Any) -> Markup:
 
 def points(fraction: float | None) -> str:
     """A fraction as percent with one decimal; a dash when there is none."""
-    return "–" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f} %"
+    return "–" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f}\u00a0%"
 
 
 def signed_points(fraction: float | None) -> str:

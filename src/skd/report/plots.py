@@ -130,7 +130,7 @@ def _dress(figure: Figure, axes: Axes, percent: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %" if percent else f"{v:.5g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}\u00a0%" if percent else f"{v:.5g}"))
 
 
 def _inline(svg: str, name: str, alt: str) -> Markup:

@@ -77,11 +77,11 @@ def render_quickstart(page: QuickstartPage) -> str:
         prompt=shortened(page.task_example[0], 2_000),
         reference=shortened(page.task_example[1], 2_000),
         headline=_headline(page.rows, page.n_test),
+        tiles=[row for name in ("start", "skd", "teacher") for row in page.rows if row.name == name],
         scale=_scale(page.rows),
         figures=figures,
         views=[view] if view else [],
         missing=missing,
-        finite=math.isfinite,
     )
 
 
@@ -93,7 +93,7 @@ def _headline(rows: Sequence[MethodRow], n_test: int) -> str:
     text = f"SKD took the student from {points(start.score)} to {points(skd.score)} on {n_test:,} held-out items"
     if skd.difference is None or skd.difference_low is None or skd.difference_high is None:
         return text + "."
-    interval = f"95 % interval {signed_points(skd.difference_low)} to {signed_points(skd.difference_high)}"
+    interval = f"95\u00a0% interval {signed_points(skd.difference_low)} to {signed_points(skd.difference_high)}"
     clear = skd.difference_low > 0 or skd.difference_high < 0
     verdict = "" if clear else " With this many items that is no clear change."
     return f"{text}: {signed_points(skd.difference)} points ({interval}, same items before and after).{verdict}"
@@ -101,9 +101,10 @@ def _headline(rows: Sequence[MethodRow], n_test: int) -> str:
 
 def _scale(rows: Sequence[MethodRow]) -> list[tuple[MethodRow, dict[str, float] | None]]:
     """Each row with the positions of its score and interval on a shared 0 to 100 axis; None without a score."""
+    start = [("start", row.score) for row in rows if row.name == "start" and math.isfinite(row.score)]
     scaled: list[tuple[MethodRow, dict[str, float] | None]] = []
     for row in rows:
-        ends = {"score": row.score, "low": row.low, "high": row.high}
+        ends = {"score": row.score, "low": row.low, "high": row.high, **dict(start)}
         drawable = all(math.isfinite(value) for value in ends.values())
         scaled.append((row, {k: 100 * min(1.0, max(0.0, v)) for k, v in ends.items()} if drawable else None))
     return scaled

@@ -23,7 +23,6 @@ _PIECE, _PROMPT = 60, 2_000
 _LEVELS = (0.01, 0.1, 0.5, 1.0, 2.0)
 _AUTHORS = ("data", "student", "teacher")
 _ORDER: tuple[str, ...] = ("student", "teacher", "data")
-_MARKS = {" ": "␣", "": "∅"}
 
 
 @dataclass
@@ -38,13 +37,13 @@ class ResponseView:
     """One response, ready to be rendered."""
 
     prompt: str
-    tokens: list[tuple[str, str]]
-    """(text, CSS classes) of each token shown."""
+    tokens: list[tuple[str, str, str]]
+    """(leading space, text, CSS classes) of each token shown. The space stands outside, so that lines break cleanly."""
     counts: list[tuple[str, int]]
     """(author, tokens) over the whole response, authors without tokens left out."""
     left_out: int
     details: list[Any]
-    """Per token shown: [author, divergence or None, teacher's top, student's top], for the page's script."""
+    """Per token shown: [author, divergence or None, teacher's top, student's top, piece], for the page's script."""
 
     @property
     def num_tokens(self) -> int:
@@ -95,15 +94,16 @@ def _response(row: Mapping[str, Any], limit: int) -> ResponseView:
     pieces, authors = [str(piece) for piece in row["pieces"]], [_AUTHORS[_author(a)] for a in row["authors"]]
     divergence = [_finite(value) for value in row["divergence"][:limit]]
     details = [
-        [_author(author), value, _top(teacher), _top(student)]
-        for author, value, teacher, student in zip(
-            row["authors"][:limit], divergence, row["teacher_top"][:limit], row["student_top"][:limit], strict=True
-        )
+        [
+            _author(row["authors"][i]),
+            value,
+            _top(row["teacher_top"][i]),
+            _top(row["student_top"][i]),
+            _marked(pieces[i]),
+        ]
+        for i, value in enumerate(divergence)
     ]
-    tokens = [
-        (_shown(piece), f"t {author} d{_level(value)}")
-        for piece, author, value in zip(pieces[:limit], authors[:limit], divergence, strict=True)
-    ]
+    tokens = [(*_set(pieces[i]), f"t {authors[i]} d{_level(value)}") for i, value in enumerate(divergence)]
     counts = [(author, authors.count(author)) for author in _ORDER if author in authors]
     prompt = shortened(str(row["prompt"]), _PROMPT)
     return ResponseView(prompt, tokens, counts, len(pieces) - len(tokens), details)
@@ -116,13 +116,23 @@ def _author(value: Any) -> int:
 
 
 def _top(pairs: Any) -> list[tuple[str, float | None]]:
-    return [(_shown(str(piece)), _finite(probability)) for piece, probability in pairs[:5]]
+    return [(_marked(str(piece)), _finite(probability)) for piece, probability in pairs[:5]]
 
 
-def _shown(piece: str) -> str:
-    """A piece that is all white space or empty gets a mark; a newline keeps its effect and shows."""
-    text = visible(shortened(piece, _PIECE))
-    return _MARKS.get(text, text.replace("\t", "⇥\t").replace("\n", "↵\n"))
+def _set(piece: str) -> tuple[str, str]:
+    """A piece as it stands in the text: its leading space, and the rest with line ends and tabs shown."""
+    text = shortened(piece, _PIECE)
+    rest = text.removeprefix(" ")
+    if not rest.strip(" "):
+        return "", _marked(piece)
+    return text[: len(text) - len(rest)], rest.replace("\t", "⇥\t").replace("\n", "↵\n")
+
+
+def _marked(piece: str) -> str:
+    """A piece on its own, every space at its ends as a mark, on one line."""
+    text = visible(shortened(piece, _PIECE)).replace("\t", "⇥").replace("\n", "↵")
+    left, right = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+    return "␣" * left + text[left : len(text) - right] + "␣" * right if text.strip(" ") else "␣" * left or "∅"
 
 
 def _finite(value: Any) -> float | None:

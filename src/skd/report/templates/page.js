@@ -55,8 +55,7 @@
     const detail = details.get(token);
     if (!detail) return;
     hide();
-    const [author, divergence, teacher, student] = detail;
-    const chosen = token.textContent;
+    const [author, divergence, teacher, student, chosen] = detail;
     const distance = divergence === null ? "divergence not recorded" : `divergence ${divergence.toFixed(3)} nats`;
     const tops = make("div", "tops");
     tops.append(topList("Teacher's top 5", "of-teacher", teacher, chosen));
