@@ -9,9 +9,8 @@ from skd.models.card import model_card
 
 PROVENANCE = {
     "method": "skd",
-    "teacher": "google/gemma-7b-it",
-    "student": "google/gemma-2b-it",
-    "student_revision": "abc123",
+    "teacher": {"path": "/home/me/models/teacher", "class": "GemmaForCausalLM", "digest": "00ff"},
+    "student": {"path": "google/gemma-2b-it", "class": "GemmaForCausalLM", "revision": "abc123"},
     "seed": 0,
     "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
     "nothing": None,
@@ -30,17 +29,20 @@ def test_card_of_a_hub_student():
     assert front["tags"] == ["skd", "knowledge-distillation"]
     assert "| ` versions.torch ` | ` 2.13.0 ` |" in body
     assert "| ` validation.loss ` | ` 0.123457 ` |" in body
+    assert "| ` student.path ` | ` google/gemma-2b-it ` |" in body
+    assert "| ` teacher.path ` | ` teacher ` |" in body
     assert "nothing" not in body
 
 
-@pytest.mark.parametrize("student", ["/home/me/model", "./model", "../m", "C:\\m", "a/b/c"])
-def test_a_local_path_is_no_base_model(student):
-    front, _ = front_matter(model_card({**PROVENANCE, "student": student}, {}))
+@pytest.mark.parametrize("path", ["/home/me/model", "./model", "../m", "C:\\m", "a/b/c", "x\n---"])
+def test_a_local_path_is_no_base_model(path):
+    front, _ = front_matter(model_card({"student": {"path": path, "revision": "abc123"}}, {}))
     assert "base_model" not in front
 
 
-def test_an_unpinned_student_is_no_base_model():
-    front, _ = front_matter(model_card({**PROVENANCE, "student_revision": None}, {}))
+@pytest.mark.parametrize("student", [{"path": "google/gemma-2b-it", "revision": None}, {}, "google/gemma-2b-it", None])
+def test_an_unpinned_student_is_no_base_model(student):
+    front, _ = front_matter(model_card({"student": student}, {}))
     assert "base_model" not in front
 
 

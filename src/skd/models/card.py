@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -19,7 +20,8 @@ def model_card(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> str
     """Markdown of a card: how the student was made (``provenance``) and what was measured (``metrics``).
 
     Both may nest; nested keys are joined by dots. ``base_model`` is named in the front matter when
-    ``provenance["student"]`` is a Hub id with a pinned ``student_revision``, so that local paths never claim to be one.
+    ``provenance["student"]`` (as ``Pair.provenance`` has it) holds a Hub id as ``path`` and its commit as ``revision``,
+    so that a local path never claims to be a Hub id; of a local path the card shows the last name only.
     Values stand in code spans: nothing in them acts as Markdown, HTML or a link.
     Source of the front matter: https://huggingface.co/docs/hub/model-cards.
     """
@@ -42,12 +44,16 @@ def model_card(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> str
 
 def _front_matter(provenance: Mapping[str, Any]) -> dict[str, Any]:
     front: dict[str, Any] = {}
-    student = str(provenance.get("student", ""))
-    if provenance.get("student_revision") and _HUB_ID.fullmatch(student):
-        front["base_model"] = student
+    student = provenance.get("student")
+    if isinstance(student, Mapping) and _is_hub_model(student):
+        front["base_model"] = str(student["path"])
     method = provenance.get("method")
     tags = ["skd", "knowledge-distillation"] + ([visible(str(method))] if method and method != "skd" else [])
     return {**front, "library_name": "transformers", "pipeline_tag": "text-generation", "tags": tags}
+
+
+def _is_hub_model(model: Mapping[str, Any]) -> bool:
+    return bool(model.get("revision")) and _HUB_ID.fullmatch(str(model.get("path", ""))) is not None
 
 
 def _table(values: Mapping[str, Any]) -> str:
@@ -57,7 +63,9 @@ def _table(values: Mapping[str, Any]) -> str:
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if key == "path" and not _is_hub_model(values):
+            yield f"{prefix}{key}", PurePath(str(value)).name
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -50,7 +50,8 @@ def figure(
     note: str = "",
 ) -> Figure | None:
     """A figure of the series, or None when none of them holds a finite point. ``name`` is unique on the page."""
-    drawn = {label: points_ for label, points_ in list(series.items())[:_MAX_KEYS] if len(points_)}
+    measured = {label: points_ for label, points_ in series.items() if any(map(_is_finite, points_))}
+    drawn = dict(list(measured.items())[:_MAX_KEYS])
     levels = references or {}
     keys = [Key(styles[label] % NUM_STYLES, _short(label), _last(points_, percent)) for label, points_ in drawn.items()]
     keys += [Key(None, _short(label), _format(value, percent)) for label, value in levels.items()]
@@ -58,11 +59,15 @@ def figure(
     plot = line_plot(
         drawn, styles=styles, name=name, alt=visible(alt), percent=percent, references=list(levels.values())
     )
-    return Figure(title, note, plot, keys, max(0, len(series) - _MAX_KEYS)) if plot else None
+    return Figure(title, note, plot, keys, len(measured) - len(drawn)) if plot else None
 
 
 def _short(label: str) -> str:
     return shortened(label, _LABEL)
+
+
+def _is_finite(point: tuple[float, float | None]) -> bool:
+    return point[1] is not None and math.isfinite(point[1])
 
 
 def _last(series: Points, percent: bool) -> str:

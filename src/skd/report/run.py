@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from skd.text import shortened, write_text
 __all__ = ["write_run"]
 
 _CONFIGS = ("config.yaml", "config.yml", "config.json")
-_RECORDS = ("provenance.json", "results.json", "environment.json")
+_RECORDS = ("provenance.json", "results.json", "manifest.json")
 _MAX_TEXT = 20_000
 _MAX_SAMPLES = 50
 _MAX_FILE_BYTES = 64 << 20
@@ -31,6 +31,7 @@ _CHARTS = (
     ("Tokens per second", re.compile("tokens?_?(per|/)_?s"), False),
     ("Learning rate", re.compile(r"(^|[/._])(lr|learning_rate)$"), False),
     ("Gradient norm", re.compile("grad.*norm|norm.*grad"), False),
+    ("Seconds", re.compile("(^|/)seconds"), False),
 )
 _MAX_CHARTS = 12
 
@@ -62,9 +63,7 @@ def render_run(directory: Path) -> str:
     metrics = read_metrics(directory / "metrics.jsonl")
     missing += metrics.problems
     views = _token_views(directory / "tokens", missing)
-    documents = [document for name in _CONFIGS + _RECORDS if (document := _document(directory / name, missing))]
-    if not any(document.name in _CONFIGS for document in documents):
-        missing.append("configuration: there is no config.yaml or config.json")
+    documents = _documents(directory, missing)
     samples, num_samples = _samples(directory / "samples.jsonl", missing)
     return render_page(
         "run.html",
@@ -97,7 +96,8 @@ def _figures(metrics: Metrics) -> list[Figure]:
     for title, pattern, percent in _CHARTS:
         chosen = {key: left.pop(key) for key in list(left) if pattern.search(key)}
         drawn.append(_figure(len(drawn), title, chosen, percent))
-    drawn += [_figure(len(drawn), key, {key: values}, False) for key, values in list(left.items())[:_MAX_CHARTS]]
+    for key, values in list(left.items())[:_MAX_CHARTS]:
+        drawn.append(_figure(len(drawn), key, {key: values}, key.endswith(("_rate", "_share"))))
     return [one for one in drawn if one is not None][:_MAX_CHARTS]
 
 
@@ -108,8 +108,7 @@ def _figure(number: int, title: str, series: Mapping[str, Any], percent: bool) -
 
 def _token_views(directory: Path, missing: list[str]) -> list[TokenView]:
     """The views of the last, the middle and the first step that were written, in that order."""
-    numbered = ((re.fullmatch(r"step-(\d{1,12})\.json", path.name), path) for path in _entries(directory))
-    paths = [path for _, path in sorted((int(match[1]), path) for match, path in numbered if match)]
+    paths = _numbered(directory, r"step-(\d{1,12})\.json")
     if not paths:
         missing.append("token view: there is no tokens/step-N.json (written at every validation)")
         return []
@@ -124,9 +123,20 @@ def _token_views(directory: Path, missing: list[str]) -> list[TokenView]:
     return views
 
 
+def _documents(directory: Path, missing: list[str]) -> list[Document]:
+    """Configuration and provenance: the run's own, else those of its newest checkpoint."""
+    places = [directory, *_numbered(directory / "checkpoints", r"step-(\d{1,12})")[::-1][:1]]
+    found: list[Document] = []
+    for name in _CONFIGS + _RECORDS:
+        path = next((place / name for place in places if (place / name).is_file()), None)
+        document = _document(path, missing) if path else None
+        found += [document] if document else []
+    if not any(document.name in _CONFIGS for document in found):
+        missing.append("configuration: there is no config.yaml")
+    return found
+
+
 def _document(path: Path, missing: list[str]) -> Document | None:
-    if not path.is_file():
-        return None
     try:
         return Document(path.name, shortened(_read(path), _MAX_TEXT))
     except (OSError, ValueError) as error:
@@ -160,8 +170,11 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _entries(directory: Path) -> Iterable[Path]:
-    return directory.iterdir() if directory.is_dir() else ()
+def _numbered(directory: Path, pattern: str) -> list[Path]:
+    """Entries whose whole name matches ``pattern``, by the number in it."""
+    entries = directory.iterdir() if directory.is_dir() else ()
+    matches = ((re.fullmatch(pattern, path.name), path) for path in entries)
+    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
 
 
 def _read(path: Path) -> str:

@@ -58,8 +58,8 @@
     const [author, divergence, teacher, student, chosen] = detail;
     const distance = divergence === null ? "divergence not recorded" : `divergence ${divergence.toFixed(3)} nats`;
     const tops = make("div", "tops");
-    tops.append(topList("Teacher's top 5", "of-teacher", teacher, chosen));
-    tops.append(topList("Student's top 5", "of-student", student, chosen));
+    if (teacher.length) tops.append(topList("Teacher's top 5", "of-teacher", teacher, chosen));
+    if (student.length) tops.append(topList("Student's top 5", "of-student", student, chosen));
     const piece = make("div", "piece", chosen);
     card.replaceChildren(piece, make("div", "small", `written ${AUTHORS[author]} · ${distance}`), tops);
     card.hidden = false;
