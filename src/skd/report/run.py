@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,12 +149,17 @@ def _samples(path: Path, missing: list[str]) -> tuple[list[list[tuple[str, str]]
     """The last samples that were written, each as (field, text), and how many there are in all."""
     if not path.is_file():
         return [], 0
+    last: deque[bytes] = deque(maxlen=_MAX_SAMPLES)
+    count = 0
     try:
-        lines = [line for line in _read(path).split("\n") if line.strip()]
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    last.append(line)
+                    count += 1
+    except OSError as error:
         missing.append(f"samples: {shortened(str(error), 200)}")
-        return [], 0
-    return [_sample(line) for line in lines[-_MAX_SAMPLES:]], len(lines)
+    return [_sample(line.decode("utf-8", errors="backslashreplace")) for line in last], count
 
 
 def _sample(line: str) -> list[tuple[str, str]]:
