@@ -1,7 +1,8 @@
 """Documentation against the tree: links and anchors lead somewhere, named files exist, named Python things are defined.
 
 Read in every Markdown file: relative links, ``#anchors``, paths such as ``src/skd/types.py`` and dotted names such as
-``skd.types.Rollout``. Names are resolved from the syntax trees, so nothing is imported.
+``skd.types.Rollout``. Names are resolved from the syntax trees, so nothing is imported. A code block after a line
+``<!-- file: PATH -->`` is that file, word for word.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = ["anchors", "check", "resolves"]
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^()\s]+)\)|!\[[^\]]*\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
+_QUOTED = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"(?<![\w/.(<-])(?:src|tests|scripts|docs|recipes|benchmarks|examples)/[\w./-]*\w")
 _NAME = re.compile(r"(?<![\w/.-])skd(?:\.[A-Za-z_]\w*)+(?!/)")
 _NOT_NAMES = (".yaml", ".yml", ".json", ".jsonl", ".py", ".md", ".html", ".toml", ".txt")
@@ -144,6 +146,14 @@ def _in_line(root: Path, page: Path, line: str) -> Iterator[tuple[str, str]]:
             yield "name", f"{match[0]} is not defined"
 
 
+def _quotations(root: Path, text: str) -> Iterator[tuple[int, str]]:
+    """(line, message) for every code block that should be a file and is not."""
+    for match in _QUOTED.finditer(text):
+        path = root / match[1]
+        if not path.is_file() or path.read_text(encoding="utf-8") != match[2]:
+            yield text.count("\n", 0, match.start()) + 1, f"the block is not {match[1]} word for word; copy it again"
+
+
 def check(root: Path) -> tuple[list[Finding], int]:
     """Findings in all Markdown files of ``root`` and the number of files read."""
     findings, pages = [], _markdown(root)
@@ -151,6 +161,7 @@ def check(root: Path) -> tuple[list[Finding], int]:
         relative, text = page.relative_to(root).as_posix(), page.read_text(encoding="utf-8")
         for number, line in enumerate(text.splitlines(), 1):
             findings += [Finding(relative, number, *found) for found in _in_line(root, page, line)]
+        findings += [Finding(relative, number, "quotation", message) for number, message in _quotations(root, text)]
         for number, line in _prose(text):
             for match in _LINK.finditer(line):
                 if problem := _link_problem(root, page, match[1] or match[2]):

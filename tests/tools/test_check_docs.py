@@ -32,6 +32,7 @@ def repository(root: Path, page: str) -> list[tuple[str, str]]:
     (root / "src/skd/types.py").write_text(MODULE, encoding="utf-8")
     (root / "src/skd/sampling/__init__.py").write_text("from skd.sampling.gates import TopK\n", encoding="utf-8")
     (root / "docs/other.md").write_text("# A title: `code`, and more\n\n## Twice\n\n## Twice\n", encoding="utf-8")
+    (root / "docs/quoted.yaml").write_text("lr: 1\n", encoding="utf-8")
     (root / "README.md").write_text(page, encoding="utf-8")
     return [(finding.rule, finding.message) for finding in check(root)[0]]
 
@@ -50,6 +51,11 @@ def repository(root: Path, page: str) -> list[tuple[str, str]]:
         ("`skd.types.none`", "name", "skd.types.none is not defined"),
         ("`skd.types.Rollout.none`", "name", "skd.types.Rollout.none is not defined"),
         ("```python\nskd.save_pair()\n```", "name", "skd.save_pair is not defined"),
+        (
+            "<!-- file: docs/quoted.yaml -->\n```yaml\nlr: 2\n```\n",
+            "quotation",
+            "the block is not docs/quoted.yaml word for word; copy it again",
+        ),
     ],
 )
 def test_each_planted_untruth_is_found(tmp_path: Path, page: str, rule: str, message: str) -> None:
@@ -66,6 +72,7 @@ def test_each_planted_untruth_is_found(tmp_path: Path, page: str, rule: str, mes
         "`skd.types.LIMIT`, `skd.types.SECOND`, `skd.types.Rollout.ids`, `skd.types.Rollout.text`, `skd.sampling.TopK`",
         "`skd.load_pair(...)`, recipe `number_words/skd.yaml`, file `skd.yaml`",
         "```\n[a](none.md) is code here\n```",
+        "<!-- file: docs/quoted.yaml -->\n```yaml\nlr: 1\n```\n",
     ],
 )
 def test_true_pages_are_left_alone(tmp_path: Path, page: str) -> None:
