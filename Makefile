@@ -16,8 +16,6 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test check mutants bench-loss clean
-# Half an environment must not count as one.
-.DELETE_ON_ERROR:
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

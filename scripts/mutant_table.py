@@ -6,4 +6,71 @@ from scripts.mutants import Mutant
 
 __all__ = ["MUTANTS"]
 
-MUTANTS: tuple[Mutant, ...] = ()
+_DIVERGENCES = "src/skd/objectives/divergences.py"
+_GATES = "src/skd/sampling/gates.py"
+_INTERLEAVE = "src/skd/sampling/interleave.py"
+_SLOTS = "src/skd/sampling/slots.py"
+_CACHE = "src/skd/sampling/cache.py"
+_SCORE = "src/skd/models/score.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "flipped KL sign",
+        _DIVERGENCES,
+        "return _kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        "return -_kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        ("tests/objectives",),
+    ),
+    Mutant(
+        "dropped mask",
+        _CACHE,
+        "windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)",
+        "windowed = causal",
+        ("tests/sampling",),
+    ),
+    Mutant(
+        "shift by one",
+        _SCORE,
+        "hidden_TD[prompt - 1 : prompt - 1 + response]",
+        "hidden_TD[prompt : prompt + response]",
+        ("tests/models", "tests/sampling"),
+    ),
+    Mutant(
+        "skipped rewind",
+        _SLOTS,
+        "self.cursor_B = self.cursor_B + count_B",
+        "self.cursor_B = self.cursor_B + torch.where(count_B > 0, self.ids_BW.shape[1] - self._cap, 0)",
+        ("tests/sampling",),
+    ),
+    Mutant(
+        "top-K after warping",
+        _GATES,
+        "logits = drafted.teacher_logits_BGV",
+        "logits = drafted.teacher_drawn_logp_BGV",
+        ("tests/sampling",),
+    ),
+    Mutant(
+        "re-drawn token tested",
+        _INTERLEAVE,
+        "verdict = self.gate.judge(drafted)",
+        "student, student_head = self._student  # type: ignore[misc]\n"
+        "        redrawn_logits_BGV = student_head.logits(student.forward(fed_BG, slots.cursor_B, num_keys))\n"
+        "        redrawn_BG = draw(self.student_warp.log_probs(redrawn_logits_BGV), accept_BG)\n"
+        "        verdict = self.gate.judge(replace(drafted, ids_BG=redrawn_BG))",
+        ("tests/sampling",),
+    ),
+    Mutant(
+        "replacement from the student",
+        _GATES,
+        "return draw(rejected.teacher_drawn_logp_BGV, rejected.replace_noise_BG)",
+        "return rejected.ids_BG",
+        ("tests/sampling",),
+    ),
+    Mutant(
+        "evidence of the wrong row",
+        _SLOTS,
+        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD)",
+        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD.roll(1, dims=0))",
+        ("tests/sampling",),
+    ),
+)
