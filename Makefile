@@ -10,9 +10,8 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# Arguments of one's own: make test PYTEST="tests/sampling -x", make quickstart ARGS="--help".
-PYTEST ?= --numprocesses auto
-ARGS   ?=
+# Arguments of one's own: make test ARGS="tests/sampling -x", make quickstart ARGS="--help".
+ARGS =
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test check mutants bench-loss clean
@@ -24,7 +23,7 @@ quickstart: $(READY) ## distil a small student on this machine and measure it be
 	@$(BIN)/skd quickstart $(ARGS)
 
 test: $(READY) ## all tests
-	@HF_HUB_OFFLINE=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto)
 
 check: $(READY) ## lint, format, types, import direction, security rules, documentation
 	@echo "== ruff check";          $(BIN)/ruff check .
