@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import pytest
 import torch
-from skd.sampling.gates import Drafted, Verdict
-from skd.sampling.warp import draw
 from torch import Tensor
 
 import skd
 from skd.sampling import TopK, Warp
+from skd.sampling.gates import Drafted, Verdict
+from skd.sampling.warp import draw
 from skd.types import STUDENT, TEACHER, Prompts
 from tests.oracles import enumerate as exact
 from tests.oracles import interleave as oracle
