@@ -44,5 +44,3 @@ def read_manifest(text: bytes) -> dict[str, FileRecord]:
     if set(records) != FILES or text != manifest_bytes(records):
         raise ValueError("does not have the SHA-256 it records")
     return records
-
-
