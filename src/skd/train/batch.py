@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skd.models import Pair, body
+from skd.models import Pair, body, padded_sequences, predicting
 from skd.objectives import Objective, chunked_loss
 from skd.types import Rollout
 
-__all__ = ["MicroBatch", "StudentLoss", "collate", "predicting_positions"]
+__all__ = ["MicroBatch", "StudentLoss", "collate"]
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,15 @@ class MicroBatch:
     """Some responses of a rollout, padded on the right; N are their response tokens."""
 
     input_ids_BT: Tensor
-    """Prompt and response without its last token, int64. Padding needs no mask: it comes after all that looks."""
-    position_N: Tensor
-    """For each response token, where in the flattened [B * T] the hidden state that predicts it stands."""
+    """Prompts with their responses, int64."""
+    prompt_lengths: list[int]
+    response_lengths: list[int]
     target_ids_N: Tensor
     weight_N: Tensor
     """float32: what the objective gives each token, not yet divided by the total weight."""
     author_N: Tensor
     teacher_hidden_ND: Tensor | None
     """The evidence; None when the objective needs no teacher."""
-
-
-def predicting_positions(prompt_length: int, response_length: int) -> Tensor:
-    """Sequence positions whose hidden states predict the response: token i is predicted at P - 1 + i. int64 [L]."""
-    return torch.arange(prompt_length - 1, prompt_length - 1 + response_length)
 
 
 def collate(
@@ -49,19 +44,15 @@ def collate(
         weights: float32 [L] of each response of the rollout.
         evidence: [L, D_teacher] of each of ``rows``, in that order.
     """
-    sequences = [torch.cat([rollout.prompt_ids[row], rollout.response_ids[row][:-1]]) for row in rows]
-    # One token for a rank without responses: it must take part in the forward, or the others wait for its gradients.
-    sequences = sequences or [torch.zeros(1, dtype=torch.long)]
-    input_ids_BT = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-    length = input_ids_BT.shape[1]
-    positions = [
-        number * length + predicting_positions(len(rollout.prompt_ids[row]), len(rollout.response_ids[row]))
-        for number, row in enumerate(rows)
-    ]
+    prompts, responses = [rollout.prompt_ids[row] for row in rows], [rollout.response_ids[row] for row in rows]
+    if not rows:
+        # One token for a rank without responses: it must take part in the forward, or the others wait for its gradients.
+        prompts, responses = [torch.zeros(1, dtype=torch.long)], [torch.zeros(0, dtype=torch.long)]
     return MicroBatch(
-        input_ids_BT=input_ids_BT.to(device),
-        position_N=_joined(positions, torch.long).to(device),
-        target_ids_N=_joined([rollout.response_ids[row] for row in rows], torch.long).to(device),
+        input_ids_BT=padded_sequences(prompts, responses, device),
+        prompt_lengths=[len(ids) for ids in prompts],
+        response_lengths=[len(ids) for ids in responses],
+        target_ids_N=torch.cat(responses).to(device),
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
         author_N=_joined([rollout.authors[row] for row in rows], torch.uint8).to(device),
         # Joined here, outside the sampler's inference mode, which makes a tensor that autograd may save.
@@ -92,7 +83,7 @@ class StudentLoss(nn.Module):
         with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=self._bf16):
             hidden_BTD = body(self.student)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
             sums = chunked_loss(
-                hidden_BTD.flatten(0, 1)[batch.position_N],
+                torch.cat(predicting(hidden_BTD, batch.prompt_lengths, batch.response_lengths)),
                 self._pair.student_head(),
                 batch.target_ids_N,
                 batch.weight_N,

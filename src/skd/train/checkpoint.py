@@ -42,7 +42,7 @@ from skd.train.manifest import (
     read_manifest,
 )
 
-__all__ = ["Refusal", "TrainState", "defect", "latest_whole", "load", "read_state", "remove_stale", "save", "step_of"]
+__all__ = ["Refusal", "TrainState", "defect", "latest_whole", "load", "read_state", "remove_stale", "require_space", "save", "step_of"]
 
 _STEP_NAME = re.compile(r"step-(\d+)")
 
@@ -80,6 +80,21 @@ class Refusal:
         return f"{self.name} was refused: {self.reason}"
 
 
+def require_space(run_dir: Path, student: Mapping[str, Tensor]) -> None:
+    """Refuse to start a run whose disk cannot hold two checkpoints. Raises ResourceError (SKD-K03)."""
+    # Two, since the new one is whole before the old one goes; three tensors per weight: itself and AdamW's moments.
+    needed = 2 * 3 * _num_bytes(student)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(run_dir).free
+    if free < needed:
+        found = f"two checkpoints need {needed} bytes, and {free} bytes are free"
+        raise ResourceError(Problem("SKD-K03", str(run_dir), found, "free space or choose another output"))
+
+
+def _num_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
 def step_of(checkpoint: Path) -> int:
     """The step in a checkpoint's directory name."""
     match = _STEP_NAME.fullmatch(checkpoint.name)
@@ -103,8 +118,7 @@ def save(
     """
     directory = run_dir / "checkpoints"
     final = directory / f"step-{state.step}"
-    needed = sum(tensor.numel() * tensor.element_size() for group in (student, optimizer) for tensor in group.values())
-    with _disk_faults(run_dir, needed):
+    with _disk_faults(run_dir, _num_bytes(student) + _num_bytes(optimizer)):
         directory.mkdir(parents=True, exist_ok=True)
         if final.exists() and defect(final) is None:
             return final

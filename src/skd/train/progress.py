@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,29 +16,30 @@ __all__ = ["Display"]
 
 
 class Display:
-    """Shows step, loss, acceptance, tokens per second and time left. Use it as a context manager.
+    """Shows step, loss, acceptance, tokens per second and time left.
 
     Args:
-        first_step: steps already taken when the display starts.
         enabled: False shows nothing at all (other ranks, runs inside other programs).
         console: where to; standard error by default.
     """
 
-    def __init__(self, total_steps: int, first_step: int, *, enabled: bool, console: Console | None = None) -> None:
-        self._total, self._first, self._started = total_steps, first_step, time.monotonic()
-        self._console = console or Console(stderr=True)
+    def __init__(self, *, enabled: bool, console: Console | None = None) -> None:
         self._enabled = enabled
+        self._console = console or Console(stderr=True)
         self._bar: Progress | None = None
-        if enabled and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
+
+    @contextmanager
+    def running(self, total_steps: int, first_step: int) -> Iterator[None]:
+        """Show the progress of a run of which ``first_step`` steps are done, as long as the block lasts."""
+        self._total, self._first, self._started = total_steps, first_step, time.monotonic()
+        if not (self._enabled and self._console.is_terminal):
+            yield
+            return
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, TimeRemainingColumn(), console=self._console) as self._bar:
             self._task = self._bar.add_task("", total=total_steps, completed=first_step)
+            yield
+        self._bar = None
 
     def step(self, step: int, metrics: Mapping[str, float | int | None]) -> None:
         """Show that ``step`` steps are done."""
@@ -63,17 +64,6 @@ class Display:
     def _time_left(self, step: int) -> str:
         seconds = (time.monotonic() - self._started) / max(step - self._first, 1) * (self._total - step)
         return str(timedelta(seconds=round(seconds)))
-
-    def __enter__(self) -> Display:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
 
 def _summary(metrics: Mapping[str, float | int | None]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ import yaml
 from skd.config import RunConfig
 from skd.errors import CheckpointError, Problem
 from skd.train.checkpoint import latest_whole, remove_stale
-from skd.train.files import canonical
 from skd.train.manifest import CONFIG_FILE
 
-__all__ = ["ResumeMode", "config_digest", "config_yaml", "differences", "find_start", "refuse_differences"]
+__all__ = ["ResumeMode", "differences", "find_start", "refuse_differences"]
 
 ResumeMode = Literal["auto", "must", "never"]
 
@@ -49,16 +47,6 @@ class Difference:
         if self.key in _MAY_GROW and self.saved is not None and self.current is not None:
             return bool(self.current >= self.saved)
         return self.key in _HARMLESS
-
-
-def config_yaml(config: RunConfig) -> str:
-    """The configuration as the YAML text that is saved with the run."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def config_digest(config: RunConfig) -> str:
-    """SHA-256 of the configuration."""
-    return hashlib.sha256(canonical(config.model_dump(mode="json"))).hexdigest()
 
 
 def find_start(run_dir: Path, config: RunConfig, mode: ResumeMode, say: Callable[[str], None]) -> Path | None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from skd.data import batch_at, micro_batches
+from skd.data.batching import micro_batches
+from skd.data.order import batch_at
 from skd.errors import NumericsError, Problem
 from skd.faults import point
 from skd.policies import RolloutKey
@@ -73,19 +74,18 @@ def train_step(run: Run, step: int) -> StepReport:
     batches = row_batches(rollout, settings.micro_batch_tokens)
     count = run.largest(max(len(batches), 1))
     sums = _Sums()
-    student.train()
     run.optimizer.zero_grad(set_to_none=True)
-    for index in range(count):
-        rows = batches[index] if index < len(batches) else []
-        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
-        torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
-        with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
-            loss, token_loss_N = run.module(batch)
-            # Times the ranks, because the wrapper averages gradients over them.
-            run.accelerator.backward(loss * (run.world_size / total_weight))
-        sums.add(loss, token_loss_N, batch.author_N)
-        point("backward")
-    student.eval()
+    with run.pair.training():
+        for index in range(count):
+            rows = batches[index] if index < len(batches) else []
+            batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
+            torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
+            with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
+                loss, token_loss_N = run.module(batch)
+                # Times the ranks, because the wrapper averages gradients over them.
+                run.accelerator.backward(loss * (run.world_size / total_weight))
+            sums.add(loss, token_loss_N, batch.author_N)
+            point("backward")
 
     gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
     grad_norm = float(get_total_norm(gradients))

@@ -68,8 +68,9 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     """What the token view shows: for each response, who wrote each token and what both models thought of it.
 
     ``{"format": 1, "step", "responses": [{"sample_id", "prompt", "ids", "pieces", "authors", "truncated", "divergence",
-    "student_top", "teacher_top"}]}``: ``divergence`` is the forward KL in nats per token, the ``top`` lists hold, per
-    token, the five most probable ``{"id", "piece", "p"}``, unwarped. Without a teacher its fields are null.
+    "student_top", "student_top_ids", "teacher_top", "teacher_top_ids"}]}``: ``divergence`` is the forward KL in nats per
+    token, the ``top`` lists hold, per token, the five most probable ``[piece, probability]``, unwarped. Without a teacher
+    the divergences are null and its lists empty.
     """
     rows = [row for row, index in enumerate(rollout.response_index) if index == 0][:VIEWED_PROMPTS]
     viewed = rollout.select(rows)
@@ -95,7 +96,9 @@ def _viewed_response(
     tokenizer: PreTrainedTokenizerBase, rollout: Rollout, row: int, student_logp_LV: Tensor, teacher_logp_LV: Tensor | None
 ) -> dict[str, Any]:
     ids = rollout.response_ids[row]
-    divergence = None if teacher_logp_LV is None else ForwardKL()(student_logp_LV, teacher_logp_LV, ids)
+    divergence: list[float | None] = [None] * len(ids)
+    if teacher_logp_LV is not None:
+        divergence = ForwardKL()(student_logp_LV, teacher_logp_LV, ids).tolist()
     return {
         "sample_id": rollout.sample_ids[row],
         "prompt": tokenizer.decode(rollout.prompt_ids[row].tolist()),
@@ -103,18 +106,23 @@ def _viewed_response(
         "pieces": pieces_of(tokenizer, ids.tolist()),
         "authors": rollout.authors[row].tolist(),
         "truncated": bool(rollout.truncated[row]),
-        "divergence": None if divergence is None else [round(value, 6) for value in divergence.tolist()],
-        "student_top": _candidates(tokenizer, student_logp_LV),
-        "teacher_top": None if teacher_logp_LV is None else _candidates(tokenizer, teacher_logp_LV),
+        "divergence": [None if value is None else round(value, 6) for value in divergence],
+        **_candidates("student", tokenizer, student_logp_LV, len(ids)),
+        **_candidates("teacher", tokenizer, teacher_logp_LV, len(ids)),
     }
 
 
-def _candidates(tokenizer: PreTrainedTokenizerBase, logp_LV: Tensor) -> list[list[dict[str, Any]]]:
+def _candidates(
+    model: str, tokenizer: PreTrainedTokenizerBase, logp_LV: Tensor | None, length: int
+) -> dict[str, list[list[Any]]]:
+    if logp_LV is None:
+        return {f"{model}_top": [[] for _ in range(length)], f"{model}_top_ids": [[] for _ in range(length)]}
     top = logp_LV.exp().topk(min(VIEWED_CANDIDATES, logp_LV.shape[-1]), dim=-1)
-    return [
-        [{"id": i, "piece": tokenizer.decode([i]), "p": round(p, 6)} for i, p in zip(ids, probabilities, strict=True)]
+    shown = [
+        [[tokenizer.decode([i]), round(p, 6)] for i, p in zip(ids, probabilities, strict=True)]
         for ids, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
+    return {f"{model}_top": shown, f"{model}_top_ids": top.indices.tolist()}
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
