@@ -46,7 +46,7 @@ def collate(
     """
     prompts, responses = [rollout.prompt_ids[row] for row in rows], [rollout.response_ids[row] for row in rows]
     if not rows:
-        # One token for a rank without responses: it must take part in the forward, or the others wait for its gradients.
+        # One token for a rank without responses: it must take part, or the others wait for its gradients.
         prompts, responses = [torch.zeros(1, dtype=torch.long)], [torch.zeros(0, dtype=torch.long)]
     return MicroBatch(
         input_ids_BT=padded_sequences(prompts, responses, device),

@@ -42,7 +42,18 @@ from skd.train.manifest import (
     read_manifest,
 )
 
-__all__ = ["Refusal", "TrainState", "defect", "latest_whole", "load", "read_state", "remove_stale", "require_space", "save", "step_of"]
+__all__ = [
+    "Refusal",
+    "TrainState",
+    "defect",
+    "latest_whole",
+    "load",
+    "read_state",
+    "remove_stale",
+    "require_space",
+    "save",
+    "step_of",
+]
 
 _STEP_NAME = re.compile(r"step-(\d+)")
 

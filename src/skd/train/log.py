@@ -75,7 +75,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             purge_step = max(after_step + 1, 0)
-            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge_step)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge_step)
 
     def training(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "loss", ...}`` of metrics.jsonl."""

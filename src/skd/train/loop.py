@@ -119,8 +119,9 @@ def train(
 def _checked(
     config: RunConfig | str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, object] | None
 ) -> RunConfig:
-    read = load_config if isinstance(config, str | Path) else config_of
-    return read(config, overrides or ())
+    if isinstance(config, str | Path):
+        return load_config(config, overrides or ())
+    return config_of(config, overrides or ())
 
 
 def _due(every: int | None, step: int, last: bool) -> bool:

@@ -64,7 +64,7 @@ def find_start(run_dir: Path, config: RunConfig, mode: ResumeMode, say: Callable
         say(str(refusal))
     if checkpoint is None and mode == "must":
         raise CheckpointError(
-            Problem("SKD-K07", str(run_dir), "there is no checkpoint to resume from", "use --resume auto to start afresh")
+            Problem("SKD-K07", str(run_dir), "there is no checkpoint to resume from", "use resume auto to start afresh")
         )
     if checkpoint is not None and mode == "never":
         found = f"the run directory already has checkpoints, the newest is {checkpoint.name}"

@@ -80,7 +80,7 @@ class Run:
             return [rollout.evidence[row] for row in rows]
         prompts = [rollout.prompt_ids[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
-        return score(self.pair.teacher, prompts, responses, self.config.train.micro_batch_tokens)
+        return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
 
 
 def adamw(student: nn.Module, config: RunConfig) -> AdamW:
@@ -92,9 +92,7 @@ def adamw(student: nn.Module, config: RunConfig) -> AdamW:
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return AdamW(
-        [group for group in groups if group["params"]], lr=settings.lr, betas=tuple(settings.betas), eps=settings.eps
-    )
+    return AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
 def fingerprint(prompts: Prompts) -> str:

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 
 from skd.config import ObjectiveConfig, RunConfig, resolve_model_path
 from skd.data.chat import encode_prompts
-from skd.data.sources import Row, load_rows
+from skd.data.rows import Row
+from skd.data.sources import load_rows
 from skd.models import Pair, load_pair
 from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL
 from skd.policies import build_policy
@@ -49,14 +50,14 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    rows = None if prompts is not None else load_rows(config.data.train)
     source = config.data.validation
-    validation_rows = load_rows(source) if validation is None and source is not None else None
+    train_rows = load_rows(config.data.train) if prompts is None else prompts
+    validation_rows = load_rows(source) if validation is None and source is not None else validation
     pair = pair or _load(config, accelerator)
-    train_set = _encoded(config, pair, prompts if prompts is not None else rows)
-    validation_set = validation if validation is not None else validation_rows
-    held_out = None if validation_set is None else _encoded(config, pair, validation_set)
-    if held_out is not None:
+    train_set = _encoded(config, pair, train_rows)
+    held_out = None
+    if validation_rows is not None:
+        held_out = _encoded(config, pair, validation_rows)
         held_out = held_out.select(range(min(len(held_out), config.train.validation_prompts)))
     if config.train.gradient_checkpointing:
         pair.student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

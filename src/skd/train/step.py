@@ -116,7 +116,6 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
     key = RolloutKey(seed=settings.seed, epochs=epochs[run.rank :: run.world_size], step=step)
-    run.pair.student.eval()
     rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
@@ -191,7 +190,7 @@ def _refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: 
         Problem(
             "SKD-T01",
             f"step {step}",
-            f"loss {loss} and gradient norm {grad_norm} must be finite; no update was made, the responses are in {path}",
+            f"loss {loss} or gradient norm {grad_norm} is not finite; no update was made; the responses are in {path}",
             "resume from the last checkpoint with a smaller train.lr or train.precision: fp32",
         )
     )

@@ -34,7 +34,6 @@ def validate(run: Run, step: int) -> dict[str, float | int | None]:
     Writes ``tokens/step-N.json`` for the first 16 prompts of the main rank's share.
     """
     assert run.validation is not None
-    run.pair.student.eval()
     prompts = run.shard(run.validation)
     key = RolloutKey(seed=run.config.train.seed, epochs=[VALIDATION_EPOCH] * len(prompts), step=step)
     rollout = run.policy.rollout(run.pair, prompts, key)
@@ -68,9 +67,9 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     """What the token view shows: for each response, who wrote each token and what both models thought of it.
 
     ``{"format": 1, "step", "responses": [{"sample_id", "prompt", "ids", "pieces", "authors", "truncated", "divergence",
-    "student_top", "student_top_ids", "teacher_top", "teacher_top_ids"}]}``: ``divergence`` is the forward KL in nats per
-    token, the ``top`` lists hold, per token, the five most probable ``[piece, probability]``, unwarped. Without a teacher
-    the divergences are null and its lists empty.
+    "student_top", "student_top_ids", "teacher_top", "teacher_top_ids"}]}``: ``divergence`` is the forward KL in nats
+    per token, the ``top`` lists hold, per token, the five most probable ``[piece, probability]``, unwarped. Without a
+    teacher the divergences are null and its lists empty.
     """
     rows = [row for row, index in enumerate(rollout.response_index) if index == 0][:VIEWED_PROMPTS]
     viewed = rollout.select(rows)
@@ -93,7 +92,11 @@ def _log_probs(head: Head, hidden_LD: Tensor) -> Tensor:
 
 
 def _viewed_response(
-    tokenizer: PreTrainedTokenizerBase, rollout: Rollout, row: int, student_logp_LV: Tensor, teacher_logp_LV: Tensor | None
+    tokenizer: PreTrainedTokenizerBase,
+    rollout: Rollout,
+    row: int,
+    student_logp_LV: Tensor,
+    teacher_logp_LV: Tensor | None,
 ) -> dict[str, Any]:
     ids = rollout.response_ids[row]
     divergence: list[float | None] = [None] * len(ids)
@@ -132,7 +135,7 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[st
     """
     pieces, shown = [], ""
     for end in range(1, len(ids) + 1):
-        text = tokenizer.decode(list(ids[:end]))
+        text = str(tokenizer.decode(list(ids[:end])))
         complete = not text.endswith("\ufffd") or end == len(ids)
         pieces.append(text[len(shown) :] if complete else "")
         shown = text if complete else shown
