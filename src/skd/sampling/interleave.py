@@ -66,7 +66,8 @@ def interleave(
 
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
-    Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with the cap; ModelError when the
+    Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
+    the cap; ModelError when the
     gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
     """
     gate = gate or TopK()
