@@ -1,5 +1,6 @@
 """``import skd`` starts nothing; the public names are all there."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,4 +53,4 @@ def test_train_can_be_called_whatever_was_imported_before() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'\nversion = "{skd.__version__}"\n' in project
+    assert re.findall(r'^version = "(.*)"$', project, re.MULTILINE) == [skd.__version__]

@@ -1,0 +1,130 @@
+"""Tiny models for the built-in tasks: tokenizer, architecture, supervised training, exact match."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from skd.data.rows import Row
+from skd.data.tasks import Task
+
+__all__ = ["Recipe", "build_model", "build_tokenizer", "exact_match", "train"]
+
+MAX_POSITIONS = 256
+WARMUP_STEPS = 20
+IGNORED = -100
+"""Label that PyTorch's cross-entropy leaves out."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is made. ``steps`` of ``batch`` rows each, rows drawn once from the train split by ``seed``."""
+
+    hidden: int
+    layers: int
+    steps: int
+    batch: int = 64
+    lr: float = 3e-3
+    seed: int = 0
+
+
+def build_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+    """One id per word of the task, split at white space; ``</s>`` ends a response, ``<pad>`` fills batches."""
+    specials = ["<pad>", "</s>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate([*specials, *task.words])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama with random weights that depend on the recipe's seed only; heads of 16 to 32 dimensions, untied head."""
+    torch.manual_seed(recipe.seed)
+    special_ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden,
+        intermediate_size=3 * recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=False,
+        **special_ids,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(do_sample=False, **special_ids)
+    return model
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], recipe: Recipe) -> float:
+    """Cross-entropy on response and end token, AdamW, warm-up then linear decay; the mean loss of the last 20 steps."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    losses: list[float] = []
+    for step, batch in enumerate(_batches(rows, recipe)):
+        rate = min((step + 1) / WARMUP_STEPS, (recipe.steps - step) / max(recipe.steps - WARMUP_STEPS, 1), 1.0)
+        optimizer.param_groups[0]["lr"] = recipe.lr * rate
+        loss = model(**_training_batch(tokenizer, batch)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return sum(losses[-20:]) / len(losses[-20:]) if losses else float("nan")
+
+
+@torch.inference_mode()
+def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row]) -> float:
+    """Share of rows whose greedy response, by transformers' own ``generate``, is entirely right."""
+    model.eval()
+    right = 0
+    for start in range(0, len(rows), 250):
+        batch = rows[start : start + 250]
+        inputs = tokenizer([row.prompt for row in batch], padding=True, padding_side="left", return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        output = model.generate(**inputs, max_new_tokens=32)
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        right += sum(task.score(row, text) for row, text in zip(batch, texts, strict=True))
+    return right / len(rows)
+
+
+def _batches(rows: Sequence[Row], recipe: Recipe) -> Iterator[Sequence[Row]]:
+    """Passes over the rows in shuffled order, until the steps are done."""
+    shuffler = random.Random(recipe.seed)
+    order: list[int] = []
+    for _ in range(recipe.steps):
+        while len(order) < recipe.batch:
+            order += shuffler.sample(range(len(rows)), len(rows))
+        yield [rows[i] for i in order[: recipe.batch]]
+        del order[: recipe.batch]
+
+
+def _training_batch(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> dict[str, Tensor]:
+    """Right-padded ids, mask, and labels on the response and its end token only; int64 [rows, T] each."""
+    ids: list[Tensor] = []
+    labels: list[Tensor] = []
+    for row in rows:
+        prompt = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
+        response = [*tokenizer(row.response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        ids.append(torch.tensor(prompt + response))
+        labels.append(torch.tensor([IGNORED] * len(prompt) + response))
+    pad = torch.nn.utils.rnn.pad_sequence
+    mask = pad([torch.ones_like(row) for row in ids], batch_first=True)
+    return {
+        "input_ids": pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
+        "attention_mask": mask,
+        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+    }
