@@ -6,8 +6,8 @@ base-60 numbers of YAML 1.1. Nothing is built but text, numbers, booleans, null,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 

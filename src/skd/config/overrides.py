@@ -67,13 +67,12 @@ def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
 
 def _start_section(document: Document, path: KeyPath, value: object) -> None:
     """Let a change inside policy or objective start from the method's own, and a new kind start a new section."""
-    parent = path[:-1]
-    if path[-1] == "kind" and parent:
-        section = value_at(parent, document.data)
-        if isinstance(section, dict) and section.get("kind", value) != value:
-            section.clear()
-    elif path[0] in {"policy", "objective"} and parent and document.data.get(path[0]) is None:
+    outer, parent = path[0], path[:-1]
+    if outer in {"policy", "objective"} and path[1:] not in {(), ("kind",)} and document.data.get(outer) is None:
         method = document.data.get("method", "skd")
         bundle = METHODS.get(ALIASES.get(method, method)) if isinstance(method, str) else None
         if bundle is not None:
-            document.data[path[0]] = getattr(bundle, path[0]).model_dump(mode="json")
+            document.data[outer] = getattr(bundle, outer).model_dump(mode="json")
+    section = value_at(parent, document.data)
+    if parent and path[-1] == "kind" and isinstance(section, dict) and section.get("kind", value) != value:
+        section.clear()
