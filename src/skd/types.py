@@ -59,7 +59,7 @@ class Head:
     softcap: float | None = None
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Raw float32 logits [..., V] of hidden states [..., D]; the product runs in the weights' (or autocast) dtype."""
+        """Raw float32 logits [..., V] of hidden states [..., D]; multiplied in the weights' dtype or autocast's."""
         logits = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V).float()
         if self.scale != 1.0:
             logits = logits * self.scale
@@ -163,7 +163,7 @@ class Rollout:
         """The R responses as text, special tokens left out. Raises ValueError without a tokenizer."""
         if self.tokenizer is None:
             raise ValueError("this rollout carries no tokenizer; decode response_ids yourself")
-        return [self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in self.response_ids]
+        return [str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)) for ids in self.response_ids]
 
     def select(self, index: Sequence[int]) -> Rollout:
         """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""

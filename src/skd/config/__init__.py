@@ -1,0 +1,62 @@
+"""The config file: typed, checked as a whole before anything is spent, and saved with the run."""
+
+from skd.config.dump import config_digest, dump_config
+from skd.config.load import config_of, load_config
+from skd.config.methods import METHODS, Method
+from skd.config.paths import resolve_model_path
+from skd.config.schema import (
+    AcceptAllGate,
+    AcceptNoneGate,
+    DataConfig,
+    DataSetPolicy,
+    DataSource,
+    FileSource,
+    GateConfig,
+    InterleavedPolicy,
+    ModelConfig,
+    ObjectiveConfig,
+    PolicyConfig,
+    RunConfig,
+    SamplingConfig,
+    StudentPolicy,
+    StudentWarpConfig,
+    TaskSource,
+    TeacherPolicy,
+    TeacherWarpConfig,
+    TopKGate,
+    TopPGate,
+    TrainConfig,
+    WarpConfig,
+)
+
+__all__ = [
+    "METHODS",
+    "AcceptAllGate",
+    "AcceptNoneGate",
+    "DataConfig",
+    "DataSetPolicy",
+    "DataSource",
+    "FileSource",
+    "GateConfig",
+    "InterleavedPolicy",
+    "Method",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "PolicyConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "StudentPolicy",
+    "StudentWarpConfig",
+    "TaskSource",
+    "TeacherPolicy",
+    "TeacherWarpConfig",
+    "TopKGate",
+    "TopPGate",
+    "TrainConfig",
+    "WarpConfig",
+    "config_digest",
+    "config_of",
+    "dump_config",
+    "load_config",
+    "resolve_model_path",
+]

@@ -1,0 +1,17 @@
+"""Loading, aligning and exporting the pair of models."""
+
+from skd.models.export import export_student
+from skd.models.head import body, head_of
+from skd.models.pair import Pair, load_pair
+from skd.models.score import padded_sequences, predicting, score
+
+__all__ = [
+    "Pair",
+    "body",
+    "export_student",
+    "head_of",
+    "load_pair",
+    "padded_sequences",
+    "predicting",
+    "score",
+]

@@ -1,0 +1,22 @@
+"""Interleaved sampling: noise, warps, gates, the cursor cache and the loop."""
+
+from skd.sampling.gates import AcceptAll, AcceptNone, Drafted, Gate, TopK, TopP, Verdict, teacher_draw
+from skd.sampling.interleave import interleave
+from skd.sampling.noise import Purpose, uniform
+from skd.sampling.warp import Warp, draw
+
+__all__ = [
+    "AcceptAll",
+    "AcceptNone",
+    "Drafted",
+    "Gate",
+    "Purpose",
+    "TopK",
+    "TopP",
+    "Verdict",
+    "Warp",
+    "draw",
+    "interleave",
+    "teacher_draw",
+    "uniform",
+]

@@ -1,0 +1,252 @@
+"""The command line: ``skd train | generate | evaluate | quickstart | report``.
+
+Nothing heavy is imported before a command needs it, so help and mistakes answer at once. Exit codes are those of
+``skd.errors``; 130 after Ctrl-C, 141 when the reader of a pipe has gone, 70 for a fault of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skd import __version__
+from skd.errors import SkdError
+from skd.text import visible
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="skd",
+    help="Distil a large language model into a small one by interleaved sampling.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Resume(str, Enum):
+    """What to do with a run that is already in the output directory."""
+
+    auto = "auto"
+    never = "never"
+    must = "must"
+
+
+class Task(str, Enum):
+    """Tasks that the package generates and grades itself."""
+
+    number_words = "number_words"
+    dialogue = "dialogue"
+
+
+class Split(str, Enum):
+    """Parts of a task."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as train.lr=2e-5.", show_default=False)
+    ] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
+    resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
+) -> None:
+    """Train a student as a config file says. Any method, plain fine-tuning included."""
+    from skd.config import dump_config, load_config
+
+    run_config = load_config(config, overrides or [])
+    if print_config:
+        print(dump_config(run_config, docs=True), end="")
+        return
+    from skd.train.loop import train as run
+
+    run(run_config, resume=resume.value, config_path=config)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The prompt.", show_default=False)],
+    teacher: Annotated[str, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.", show_default=False)],
+    student: Annotated[str, typer.Option(help="Directory, Hub id or builtin:TASK/student.", show_default=False)],
+    k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
+    block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
+    student_temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most probable token.")] = 0.5,
+    student_top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability mass to draw from.")] = 0.5,
+    teacher_temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most probable token.")] = 0.2,
+    teacher_top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability mass to draw from.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed writes the same response.")] = 0,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does the variable NO_COLOR.")] = False,
+) -> None:
+    """Watch the interleaving: each token in the colour of its author."""
+    from skd.live import GenerateOptions
+    from skd.live import generate as run
+
+    options = GenerateOptions(
+        k=k,
+        block=block,
+        max_new_tokens=max_new_tokens,
+        student_temperature=student_temperature,
+        student_top_p=student_top_p,
+        teacher_temperature=teacher_temperature,
+        teacher_top_p=teacher_top_p,
+        seed=seed,
+    )
+    run(teacher, student, prompt, options, no_color=no_color)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model directory, run directory or Hub id.", show_default=False)],
+    task: Annotated[Task, typer.Option(help="What to measure.")] = Task.number_words,
+    size: Annotated[int, typer.Option(min=1, help="Number of prompts.")] = 1000,
+    split: Annotated[Split, typer.Option(help="Part of the task.")] = Split.test,
+    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, too.")] = None,
+) -> None:
+    """Measure a model on a task, with a 95 % interval."""
+    from skd.config import resolve_model_path
+    from skd.evaluate.run import evaluate as run
+
+    run(resolve_model_path(model), task=task.value, size=size, split=split.value, out=out)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Directory of the results.")] = Path("runs/quickstart"),
+    task: Annotated[Task, typer.Option(help="Which pair and task.")] = Task.number_words,
+) -> None:
+    """The whole story on this machine: four methods, one table, one page."""
+    from skd.quickstart import run
+
+    run(out, task.value)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]) -> None:
+    """Write the HTML page of a run."""
+    from skd.report import write
+
+    print(visible(str(write(run))))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``skd`` with ``arguments`` (those of the process when None) and return the exit code."""
+    _keep_unencodable_text()
+    try:
+        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except SkdError as error:
+        _print_error(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # What is still in the buffer would be written, and fail, once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        usage = _usage_message(error)
+        if usage is not None:
+            _print_error(usage)
+            return 2
+        _print_error(_fault(error))
+        return 70
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the command; unlike typer's own main it leaves every exception to the caller."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("skd", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as leave:
+        return leave.exit_code
+    return 0
+
+
+def _usage_message(error: Exception) -> str | None:
+    """The message of a mistake on the command line; None for other exceptions.
+
+    The classes are those of click or of the copy inside typer, depending on typer's version: told by what they offer.
+    """
+    describe = getattr(error, "format_message", None)
+    if describe is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "skd"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(describe())
+    found = str(describe()).rstrip(".").replace("Value error, ", "")
+    option = str(getattr(error, "option_name", ""))
+    if "." in option:
+        remedy = f"write a change of the config without dashes: {option.lstrip('-')}=VALUE"
+    else:
+        remedy = _nearest_choice(found) or f"see {command} --help"
+    return f"error[SKD-L01] {command}: {found}; {remedy}"
+
+
+def _nearest_choice(message: str) -> str | None:
+    """``did you mean ...?`` for a message such as ``'tain' is not one of 'train', 'test'``."""
+    import difflib
+    import re
+
+    value, said, choices = message.partition(" is not one of ")
+    names = re.findall(r"'([^']*)'", choices)
+    near = difflib.get_close_matches(value.rpartition(" ")[2].strip("'"), names, n=1) if said else []
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _fault(error: Exception) -> str:
+    """Write the traceback to a file and say where; the terminal gets one line."""
+    import tempfile
+    import traceback
+
+    from skd.config.credentials import quoted
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="skd-traceback-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    what = f"{type(error).__name__}: {quoted(str(error), 200)[1:-1]}"
+    return f"error[SKD-70] unexpected {what}; this is a fault of skd: please report it with {file.name}"
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(visible(text), file=sys.stderr)
+
+
+def _keep_unencodable_text() -> None:
+    """A character that the terminal's encoding lacks is shown as an escape instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")

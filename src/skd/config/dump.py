@@ -1,0 +1,47 @@
+"""A config as YAML text, and as the digest that provenance and resume compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from skd.config.schema import RunConfig
+
+__all__ = ["config_digest", "dump_config"]
+
+
+def dump_config(config: RunConfig, *, docs: bool = False) -> str:
+    """``config`` as YAML with every key, which ``load_config`` reads back to an equal config.
+
+    With ``docs``, each key is followed by what it means, as a comment.
+    """
+    return "".join(f"{line}\n" for line in _lines(config, 0, docs))
+
+
+def config_digest(config: RunConfig) -> str:
+    """sha256, in hexadecimal, of the config as JSON with sorted keys. Equal configs have equal digests."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lines(section: BaseModel, indent: int, docs: bool) -> Iterator[str]:
+    values: Mapping[str, Any] = section.model_dump(mode="json")
+    for key in values:
+        value = getattr(section, key)
+        head = f"{' ' * indent}{key}:" if isinstance(value, BaseModel) else f"{' ' * indent}{key}: {_flow(values[key])}"
+        doc = type(section).model_fields[key].description if docs else None
+        yield f"{head}  # {doc}" if doc else head
+        if isinstance(value, BaseModel):
+            yield from _lines(value, indent + 2, docs)
+
+
+def _flow(value: Any) -> str:
+    """A scalar or a list on one line."""
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("...\n").strip()

@@ -1,0 +1,83 @@
+"""Types of single config values: what text, numbers and counts may be, and the base class of every section."""
+
+from __future__ import annotations
+
+import math
+import os.path
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
+from pydantic_core import PydanticCustomError
+
+__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text"]
+
+MAX_INT32 = 2**31 - 1
+_NUMBER = re.compile(
+    r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?|[-+]?\.?(inf|nan)", re.ASCII | re.IGNORECASE
+)
+
+
+class Section(BaseModel):
+    """Base of all config sections: frozen, unknown keys refused, each field documented by the line under it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True)
+class InRange:
+    """Refuses a number outside ``low .. high``; ``open_low`` and ``open_high`` leave the border itself out."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __call__(self, value: Any) -> Any:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        if not (above and below):
+            raise PydanticCustomError("out_of_range", "{expected}", {"expected": str(self)})
+        return value
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open_low else f"of at least {_plain(self.low)}"
+        if self.high == math.inf:
+            return f"a number {low}"
+        return f"a number {low} and {'below' if self.open_high else 'at most'} {_plain(self.high)}"
+
+
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _number_from_text(value: Any) -> Any:
+    # YAML 1.1 reads 1e-5 as text, since it has no dot; everyone who writes it means the number.
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value.strip().lower().replace(".inf", "inf").replace(".nan", "nan").replace("_", ""))
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise PydanticCustomError("out_of_range", "{expected}", {"expected": "a finite number"})
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value or any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise PydanticCustomError("bad_path", "a path without control characters")
+    return os.path.expanduser(value)
+
+
+Real = Annotated[float, BeforeValidator(_number_from_text), Field(strict=True), AfterValidator(_finite)]
+"""A finite number; numeric text is read as the number it spells."""
+Share = Annotated[Real, AfterValidator(InRange(0, 1))]
+Integer = Annotated[int, Field(strict=True)]
+Count = Annotated[Integer, AfterValidator(InRange(1, MAX_INT32))]
+Seed = Annotated[Integer, AfterValidator(InRange(0, 2**32 - 1))]
+Flag = StrictBool
+Text = StrictStr
+PathText = Annotated[StrictStr, AfterValidator(_printable)]
+"""A path or a Hub id; a leading ``~`` becomes the home directory."""

@@ -1,0 +1,117 @@
+"""From a YAML file and overrides to a checked RunConfig, or to one error that lists every problem."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from skd.config.contradictions import contradictions
+from skd.config.credentials import quoted, variable_of_key, variable_of_value
+from skd.config.document import STAND_IN, Document, KeyPath, read_document, read_text
+from skd.config.dump import config_digest, dump_config
+from skd.config.overrides import apply_overrides
+from skd.config.problems import dotted, problem_of, value_at
+from skd.config.schema import RunConfig
+from skd.errors import ConfigError, Problem
+
+__all__ = ["config_digest", "config_of", "dump_config", "load_config"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
+    """Read and check a config file. Nothing else is opened: no data, no model.
+
+    Args:
+        path: YAML file, UTF-8, at most 1 MiB.
+        overrides: ``"section.key=value"`` texts, the value written as YAML, or a mapping from dotted key to value.
+            Applied in order, before anything is checked.
+
+    Raises:
+        ConfigError: with all problems of the file and the overrides, each with its file and line.
+    """
+    return _checked(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path))), overrides)
+
+
+def config_of(
+    values: RunConfig | Mapping[str, object], overrides: Sequence[str] | Mapping[str, object] = ()
+) -> RunConfig:
+    """A config given as plain values, or one to be changed, checked exactly as a file is. Raises as ``load_config``."""
+    plain = values.model_dump(mode="json") if isinstance(values, RunConfig) else dict(values)
+    return _checked(read_document("config", yaml.safe_dump(plain, sort_keys=False)), overrides)
+
+
+def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> RunConfig:
+    if isinstance(document.data, dict):
+        apply_overrides(document, overrides)
+        _remove_secrets(document)
+    config = _validated(document)
+    if document.problems or config is None:
+        raise ConfigError(sorted(document.problems, key=_line))
+    for name, text, value in _read_as_numbers(document, config):
+        logger.info("%s is the text %s, read as the number %g", name, quoted(text), value)
+    return config
+
+
+def _line(problem: Problem) -> int:
+    """Line of the problem in the file; those without one come first, in the order they were found."""
+    line = problem.place.removesuffix(":").rpartition(":")[2]
+    return int(line) if line.isascii() and line.isdigit() else 0
+
+
+def _validated(document: Document) -> RunConfig | None:
+    """The config, or None with the problems added to the document."""
+    if not isinstance(document.data, dict):
+        return None
+    try:
+        return RunConfig.model_validate(document.data)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    found = [problem_of(detail, document) for detail in details if detail["type"] != "contradictions"]
+    document.problems.extend(dict.fromkeys(problem for problem in found if problem is not None))
+    for contradiction in contradictions(document.data):
+        place = document.place(contradiction.path)
+        document.problems.append(Problem("SKD-C10", place, contradiction.found, contradiction.remedy))
+    return None
+
+
+def _remove_secrets(document: Document) -> None:
+    """Report secrets and take them out of the data, so that no later message can show one."""
+    for path, key, value in list(_entries(document.data, ())):
+        variable = variable_of_key(key) if isinstance(key, str) else None
+        what = f"{dotted(path)} is a secret"
+        if variable is None and isinstance(value, str):
+            variable = variable_of_value(value)
+            what = f"the value of {dotted(path)} looks like a secret"
+        if variable is None:
+            continue
+        found = f"{what}, and a config file is saved and shared with the run"
+        remedy = f"remove it and set the environment variable {variable}"
+        document.problems.append(Problem("SKD-C11", document.place(path), found, remedy))
+        document.bad.add(path)
+        container = value_at(path[:-1], document.data)
+        container[key] = STAND_IN
+
+
+def _entries(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any, Any]]:
+    """(path, key, value) of everything inside ``data``."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (*path, key), key, value
+        yield from _entries(value, (*path, key))
+
+
+def _read_as_numbers(document: Document, config: RunConfig) -> Iterator[tuple[str, str, float]]:
+    """(key, text, number) of numbers that were written as text, such as 1e-5."""
+    for path, _, text in _entries(document.data, ()):
+        if isinstance(text, str):
+            value: Any = config
+            for key in path:
+                value = value[key] if isinstance(value, tuple) else getattr(value, str(key), None)
+            if isinstance(value, float):
+                yield dotted(path), text, value

@@ -1,0 +1,121 @@
+"""The names the schema knows, and the nearest one to a name it does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from skd.config.schema import RunConfig
+
+__all__ = ["children", "field_at", "kinds", "nearest", "nearest_key"]
+
+SYNONYMS: Mapping[str, str] = {
+    "learning_rate": "train.lr",
+    "lr_scheduler": "train.schedule",
+    "lr_scheduler_type": "train.schedule",
+    "num_epoch": "train.epochs",
+    "num_epochs": "train.epochs",
+    "num_train_epochs": "train.epochs",
+    "steps": "train.max_steps",
+    "warmup_ratio": "train.warmup",
+    "max_grad_norm": "train.clip_norm",
+    "gradient_clipping": "train.clip_norm",
+    "mixed_precision": "train.precision",
+    "output_dir": "output",
+    "gamma": "policy.block",
+    "top_k": "policy.gate.k",
+    "kd_type": "method",
+    "max_seq_length": "data.max_prompt_tokens",
+    "model_name_or_path": "student.path",
+    "path": "student.path",
+    "student_temperature": "sampling.student.temperature",
+    "teacher_temperature": "sampling.teacher.temperature",
+    "student_top_p": "sampling.student.top_p",
+    "teacher_top_p": "sampling.teacher.top_p",
+}
+"""What other tools call our keys."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``name``, or None when none is like it."""
+    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation admits."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _models(get_args(annotation)[0])
+    else:
+        for part in get_args(annotation):
+            yield from _models(part)
+
+
+def _sections(path: tuple[Any, ...], data: Any) -> list[type[BaseModel]]:
+    """The sections that may stand at ``path``; narrowed by the ``kind`` in ``data`` where it says one."""
+    sections: list[type[BaseModel]] = [RunConfig]
+    for key in path:
+        data = data.get(key) if isinstance(data, Mapping) else None
+        fields = [section.model_fields[key] for section in sections if key in section.model_fields]
+        sections = [model for field in fields for model in _models(field.annotation)]
+        kind = data.get("kind") if isinstance(data, Mapping) else None
+        chosen = [model for model in sections if _kind(model) == kind] if kind is not None else []
+        sections = chosen or sections
+    return sections
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    literals = get_args(field.annotation) if field else ()
+    return literals[0] if len(literals) == 1 else None
+
+
+def kinds(annotation: Any) -> list[str]:
+    """The values of ``kind`` over the sections that an annotation admits."""
+    return [kind for model in _models(annotation) if (kind := _kind(model)) is not None]
+
+
+def children(path: tuple[Any, ...], data: Any) -> list[str]:
+    """The keys that may stand under ``path``."""
+    return list(dict.fromkeys(key for section in _sections(path, data) for key in section.model_fields))
+
+
+def field_at(path: tuple[Any, ...], data: Any) -> FieldInfo | None:
+    """The field at ``path``, or None when there is none."""
+    for section in _sections(path[:-1], data) if path else []:
+        if path[-1] in section.model_fields:
+            return section.model_fields[path[-1]]
+    return None
+
+
+@cache
+def _elsewhere() -> dict[str, str]:
+    """Key -> dotted path, for keys that one place in the file has."""
+    found: dict[str, list[str]] = {}
+
+    def walk(section: type[BaseModel], prefix: str) -> None:
+        for key, field in section.model_fields.items():
+            found.setdefault(key, []).append(prefix + key)
+            for model in _models(field.annotation):
+                walk(model, f"{prefix}{key}.")
+
+    walk(RunConfig, "")
+    return {key: paths[0] for key, paths in found.items() if len(set(paths)) == 1}
+
+
+def nearest_key(path: tuple[Any, ...], data: Any) -> str | None:
+    """The dotted path most likely meant by the unknown key ``path``, or None."""
+    key, prefix = str(path[-1]), ".".join(map(str, path[:-1]))
+    normal = key.lower().replace("-", "_")
+    if near := nearest(normal, children(path[:-1], data)):
+        return f"{prefix}.{near}" if prefix else near
+    known = {**_elsewhere(), **SYNONYMS}
+    meant = known.get(normal) or known.get(nearest(normal, known) or "")
+    return None if meant == ".".join(map(str, path)) else meant

@@ -1,0 +1,63 @@
+"""Changes on top of a config file: ``train.lr=2e-5`` on the command line, ``{"train.lr": 2e-5}`` in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from skd.config.credentials import quoted
+from skd.config.document import Document, KeyPath, read_value
+from skd.errors import Problem
+
+__all__ = ["apply_overrides"]
+
+
+def apply_overrides(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> None:
+    """Put the overrides into ``document.data``, later ones over earlier ones; problems go to ``document.problems``."""
+    for name, value in overrides.items() if isinstance(overrides, Mapping) else _split(document, overrides):
+        place = f"--override {quoted(name, 200)[1:-1]}"
+        path = tuple(name.split("."))
+        if not all(path):
+            document.problems.append(Problem("SKD-C05", place, "a key is empty", "write section.key=value"))
+            continue
+        document.forget(path)
+        _place_all(document, path, place)
+        if not isinstance(overrides, Mapping):
+            value = read_value(document, str(value), path, place)
+        _put(document, path, value, place)
+
+
+def _split(document: Document, overrides: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if equals:
+            yield name.strip(), value
+        else:
+            found = f"{quoted(text)} has no value"
+            document.problems.append(Problem("SKD-C05", "--override", found, "write section.key=value"))
+
+
+def _place_all(document: Document, path: KeyPath, place: str) -> None:
+    for length in range(1, len(path) + 1):
+        document.places.setdefault(path[:length], place)
+
+
+def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
+    if not isinstance(document.data, dict):
+        document.data = {}
+    parent: dict[Any, Any] = document.data
+    for depth, key in enumerate(path[:-1], start=1):
+        inner = parent.get(key)
+        if isinstance(inner, str):
+            # The short form of a model or a data file: a plain string is its path.
+            inner = {"path": inner}
+            document.places.setdefault((*path[:depth], "path"), document.places[path[:depth]])
+        elif inner is None:
+            inner = {}
+        elif not isinstance(inner, dict):
+            found = f"{'.'.join(path[:depth])} has no keys of its own"
+            document.problems.append(Problem("SKD-C05", place, found, f"override {'.'.join(path[:depth])} as a whole"))
+            return
+        parent[key] = inner
+        parent = inner
+    parent[path[-1]] = value

@@ -1,0 +1,282 @@
+"""The config file as typed values. ``RunConfig`` is the root; docs of the fields stand under them.
+
+What is checked here needs no file, model or data: types, ranges, and options that contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from skd.config.choices import (
+    AcceptAllGate,
+    AcceptNoneGate,
+    DataSetPolicy,
+    GateConfig,
+    InterleavedPolicy,
+    ObjectiveConfig,
+    PolicyConfig,
+    StudentPolicy,
+    TeacherPolicy,
+    TopKGate,
+    TopPGate,
+    WarpTemperature,
+    WarpTopP,
+)
+from skd.config.contradictions import contradictions
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
+from skd.config.methods import ALIASES, METHODS, MethodName
+
+__all__ = [
+    "AcceptAllGate",
+    "AcceptNoneGate",
+    "DataConfig",
+    "DataSetPolicy",
+    "DataSource",
+    "FileSource",
+    "GateConfig",
+    "InterleavedPolicy",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "PolicyConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "StudentPolicy",
+    "StudentWarpConfig",
+    "TaskSource",
+    "TeacherPolicy",
+    "TeacherWarpConfig",
+    "TopKGate",
+    "TopPGate",
+    "TrainConfig",
+    "WarpConfig",
+]
+
+FORMAT = 1
+"""Version of the config file that this release reads."""
+
+
+def _path_from_text(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class ModelConfig(Section):
+    """A causal language model: local directory, Hub id, or one inside the package. A plain string is its path."""
+
+    path: PathText
+    """Directory, Hub id, or builtin:TASK/ROLE for a model inside the package."""
+    revision: Text | None = None
+    """Commit, tag or branch on the Hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Weights of the teacher, or of the student's copy that samples; its master weights stay float32."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention of the training forward."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return _path_from_text(value)
+
+
+class FileSource(Section):
+    """Rows from a JSON, JSON Lines, CSV or Parquet file."""
+
+    kind: Literal["file"] = "file"
+    """file, or task for generated rows."""
+    path: PathText
+    """The file."""
+    prompt_field: Text = "prompt"
+    """Key of the prompt in a row."""
+    response_field: Text | None = "response"
+    """Key of the reference response in a row; null when the rows have none."""
+    field: Text | None = None
+    """Key of a JSON object that holds the list of rows, such as instances."""
+    limit: Count | None = None
+    """Read at most this many rows."""
+
+
+class TaskSource(Section):
+    """Rows that the package generates itself."""
+
+    kind: Literal["task"]
+    """task, or file for rows of a file."""
+    name: Literal["number_words", "dialogue"]
+    """The task."""
+    split: Literal["train", "validation", "test"]
+    """Which part of the task; the parts share no row."""
+    size: Count
+    """Number of rows."""
+    seed: Seed = 0
+    """Chooses the rows."""
+
+
+def _source_from_text(value: Any) -> Any:
+    value = _path_from_text(value)
+    return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
+
+
+DataSource = Annotated[FileSource | TaskSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)]
+"""A file or a task; a plain string is the path of a file."""
+
+
+class DataConfig(Section):
+    """Prompts and references."""
+
+    train: DataSource
+    """Rows to train on."""
+    validation: DataSource | None = None
+    """Rows for validation; null for none."""
+    chat: Literal["auto", "always", "never"] = "auto"
+    """Use the tokenizer's chat template: auto uses it where there is one."""
+    system: Text | None = None
+    """System message of the chat template."""
+    max_prompt_tokens: Count = 1024
+    """Longest prompt."""
+    on_long_prompt: Literal["error", "skip", "truncate_left"] = "error"
+    """What happens to a longer one."""
+
+
+class WarpConfig(Section):
+    """How a model's distribution is changed before a token is drawn from it."""
+
+    temperature: WarpTemperature = 1.0
+    """0 takes the most probable token."""
+    top_p: WarpTopP = 1.0
+    """Draw from the smallest set of tokens that holds this probability mass."""
+
+
+class StudentWarpConfig(WarpConfig):
+    """The student's warp; a key left out keeps the default here, also when the other one is given."""
+
+    temperature: WarpTemperature = 0.5
+    """0 takes the most probable token."""
+    top_p: WarpTopP = 0.5
+    """Draw from the smallest set of tokens that holds this probability mass."""
+
+
+class TeacherWarpConfig(WarpConfig):
+    """The teacher's warp."""
+
+    temperature: WarpTemperature = 0.2
+    """0 takes the most probable token."""
+
+
+class SamplingConfig(Section):
+    """How responses are sampled. Idle under the policy data_set."""
+
+    max_new_tokens: Count = 128
+    """Longest response."""
+    slots: Count = 64
+    """Rows sampled at once."""
+    responses_per_prompt: Annotated[Integer, AfterValidator(InRange(1, 2**24 - 1))] = 1
+    """Responses sampled for each prompt."""
+    student: StudentWarpConfig = StudentWarpConfig()
+    """Warp of the student's drafts."""
+    teacher: TeacherWarpConfig = TeacherWarpConfig()
+    """Warp of the teacher's replacements."""
+    stop_strings: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
+    """Texts that end a response, besides the end tokens."""
+    evidence: Literal["keep", "recompute"] = "keep"
+    """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
+
+
+_Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
+
+
+class TrainConfig(Section):
+    """The loop and the optimiser (AdamW)."""
+
+    seed: Seed = 0
+    """Seed of everything random in the run."""
+    lr: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 1e-5
+    """Highest learning rate."""
+    batch_size: Count = 8
+    """Prompts per optimiser step."""
+    max_steps: Count | None = None
+    """Optimiser steps; null leaves it to epochs."""
+    epochs: Annotated[Real, AfterValidator(InRange(0, open_low=True))] = 3.0
+    """Passes over the training rows, when max_steps is null."""
+    warmup: Share = 0.1
+    """Share of the steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Course of the learning rate after the warm-up."""
+    weight_decay: Annotated[Real, AfterValidator(InRange(0))] = 0.0
+    """Decoupled weight decay."""
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
+    """Decay rates of the two moments."""
+    eps: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 1e-8
+    """Added to the denominator of the update."""
+    clip_norm: Annotated[Real, AfterValidator(InRange(0, open_low=True))] | None = 1.0
+    """Largest gradient norm; null for no clipping."""
+    micro_batch_tokens: Count = 8192
+    """Padded tokens per forward and backward; lower it when memory runs out."""
+    gradient_checkpointing: Flag = False
+    """Less memory for about a third more time."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the training forward; master weights are float32 in both."""
+    validate_every: Count | None = 100
+    """Steps between validations; null for the last step only."""
+    validation_prompts: Count = 64
+    """Validation rows used."""
+    save_every: Count | None = 100
+    """Steps between checkpoints; null for the last step only."""
+    keep: Count = 2
+    """Newest checkpoints kept, besides the best one."""
+    samples_every: Count | None = 50
+    """Steps between printed samples; null for none."""
+    tensorboard: Flag = True
+    """Write TensorBoard events beside metrics.jsonl."""
+
+
+def _method_from_alias(value: Any) -> Any:
+    return ALIASES.get(value, value) if isinstance(value, str) else value
+
+
+def _known_format(value: int) -> int:
+    if value != FORMAT:
+        raise PydanticCustomError("unknown_format", "format {expected}", {"expected": FORMAT})
+    return value
+
+
+class RunConfig(Section):
+    """One training run: which models and data, which method, and how it is trained."""
+
+    format: Annotated[Integer, AfterValidator(_known_format)] = FORMAT
+    """Version of this file's format."""
+    method: Annotated[MethodName, BeforeValidator(_method_from_alias)] = "skd"
+    """sft, seq_kd, supervised_kd, on_policy or skd: a policy and an objective."""
+    teacher: ModelConfig | None = None
+    """The frozen model that is learned from; null for sft."""
+    student: ModelConfig
+    """The model that is trained."""
+    data: DataConfig
+    """Prompts and references."""
+    policy: PolicyConfig | None = None
+    """Who writes the responses; null for the method's own."""
+    objective: ObjectiveConfig | None = None
+    """What is learned from them; null for the method's own."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How responses are sampled."""
+    train: TrainConfig = TrainConfig()
+    """The loop and the optimiser."""
+    output: PathText = "runs/skd"
+    """Directory of the run."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if found := contradictions(self.model_dump(exclude_unset=True)):
+            raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
+        return self
+
+    @property
+    def resolved_policy(self) -> PolicyConfig:
+        """The policy given, or else the method's."""
+        return METHODS[self.method].policy if self.policy is None else self.policy
+
+    @property
+    def resolved_objective(self) -> ObjectiveConfig:
+        """The objective given, or else the method's."""
+        return METHODS[self.method].objective if self.objective is None else self.objective

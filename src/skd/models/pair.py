@@ -1,0 +1,209 @@
+"""Teacher and student, aligned: what every other room works with."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from skd.errors import ModelError, Problem
+from skd.models.head import check_head, head_of
+from skd.models.load import load_model, load_tokenizer, provenance
+from skd.models.vocabulary import shared_vocab_size, stop_ids
+from skd.sampling.cache import AttentionForm, context_length, settle_attention
+from skd.types import Head, Prompts
+
+__all__ = ["Pair", "load_pair"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(eq=False)
+class Pair:
+    """A frozen teacher and a student that share one vocabulary. ``teacher`` is None where none is needed (SFT)."""
+
+    teacher: PreTrainedModel | None
+    student: PreTrainedModel
+    """float32 master weights; the optimiser's model."""
+    sampling_student: PreTrainedModel
+    """The student that writes: the same object in float32, else a half-precision copy kept current by ``sync``."""
+    tokenizer: PreTrainedTokenizerBase
+    vocab_size: int
+    """V: the ids both models share."""
+    stop_ids: frozenset[int]
+    attention: str
+    """Attention implementation of the training forward; sampling uses SDPA, or eager where scores are capped."""
+    teacher_form: AttentionForm | None
+    student_form: AttentionForm
+    provenance: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of both models."""
+        device: torch.device = self.student.device
+        return device
+
+    @property
+    def context(self) -> int:
+        """Positions that both models were built for."""
+        models = [self.student] if self.teacher is None else [self.student, self.teacher]
+        return min(context_length(model) for model in models)
+
+    def teacher_head(self) -> Head:
+        """The teacher's head, cut to V. Raises ModelError when the pair has no teacher."""
+        return head_of(self.required_teacher, self.vocab_size)
+
+    def student_head(self) -> Head:
+        """The student's head, cut to V: views of its current master weights."""
+        return head_of(self.student, self.vocab_size)
+
+    @property
+    def required_teacher(self) -> PreTrainedModel:
+        """The teacher; raises ModelError when the pair has none."""
+        if self.teacher is None:
+            raise ModelError(
+                Problem("SKD-M20", "teacher", "this needs a teacher and the pair has none", "give one to load_pair")
+            )
+        return self.teacher
+
+    @torch.no_grad()
+    def sync(self) -> None:
+        """Copy the student's master weights into its sampling copy. Call it after every update."""
+        if self.sampling_student is self.student:
+            return
+        masters = dict(self.student.named_parameters())
+        for name, copied in self.sampling_student.named_parameters():
+            copied.copy_(masters[name])
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The student in train mode with the training attention; back to eval and sampling attention afterwards."""
+        sampling_attention = self.student.config._attn_implementation
+        switch = self.attention not in ("sdpa", sampling_attention)
+        if switch:
+            self.student.set_attn_implementation(self.attention)
+        self.student.train()
+        try:
+            yield
+        finally:
+            self.student.eval()
+            if switch:
+                self.student.set_attn_implementation(sampling_attention)
+
+    def encode(self, texts: Sequence[str]) -> Prompts:
+        """Prompts of texts, each as one user turn where the tokenizer has a chat template."""
+        from skd.data.chat import encode_prompts
+        from skd.data.rows import Row
+
+        rows = [Row(prompt=text, response=None) for text in texts]
+        return encode_prompts(
+            rows,
+            self.tokenizer,
+            chat="auto",
+            system=None,
+            max_prompt_tokens=self.context,
+            on_long_prompt="error",
+            stop_id=self.end_id,
+        )
+
+    @property
+    def end_id(self) -> int:
+        """The one stop id that is appended to references: the tokenizer's end token, else the lowest stop id."""
+        eos = self.tokenizer.eos_token_id
+        return eos if eos in self.stop_ids else min(self.stop_ids)
+
+
+def load_pair(
+    teacher: str | Path | None,
+    student: str | Path,
+    *,
+    teacher_revision: str | None = None,
+    student_revision: str | None = None,
+    teacher_dtype: str = "float32",
+    sample_dtype: str = "float32",
+    attention: str = "sdpa",
+    device: str | torch.device = "auto",
+) -> Pair:
+    """Load two causal language models (local directories or Hub ids) as a pair.
+
+    Vocabularies are compared token by token and padded heads cut; stop ids of both are united; the teacher is frozen;
+    the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
+    reproduce the model's own logits is checked here, on a probe.
+
+    Raises ModelError or RemoteError, with what was found and the way out.
+    """
+    where = _device(device)
+    _require_attention(attention)
+    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where)
+    teacher_model = None
+    tokenizers = {"student": load_tokenizer("student", student, student_revision)}
+    models = {"student": student_model}
+    origin = {"student": provenance(student, student_model)}
+    if teacher is not None:
+        teacher_model = load_model("teacher", teacher, teacher_revision, _DTYPES[teacher_dtype], "sdpa", where)
+        teacher_model.requires_grad_(False)
+        tokenizers["teacher"] = load_tokenizer("teacher", teacher, teacher_revision)
+        models["teacher"] = teacher_model
+        origin["teacher"] = provenance(teacher, teacher_model)
+    vocab_size = shared_vocab_size(tokenizers, models)
+    for name, model in models.items():
+        check_head(model, name, vocab_size)
+    return Pair(
+        teacher=teacher_model,
+        student=student_model,
+        sampling_student=_sampling_copy(student_model, _DTYPES[sample_dtype]),
+        tokenizer=tokenizers["student"],
+        vocab_size=vocab_size,
+        stop_ids=stop_ids(tokenizers["student"], list(models.values()), vocab_size),
+        attention=attention,
+        teacher_form=None if teacher_model is None else _require_form("teacher", teacher_model),
+        student_form=_require_form("student", student_model),
+        provenance=origin,
+    )
+
+
+def _sampling_copy(student: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    if dtype == torch.float32:
+        return student
+    copied = copy.deepcopy(student).requires_grad_(False)
+    torch.nn.Module.to(copied, dtype)
+    return copied
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _require_attention(attention: str) -> None:
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ModelError(
+            Problem(
+                "SKD-M20",
+                "student.attention",
+                "flash_attention_2 was asked for, but the package flash_attn is not installed",
+                "install flash-attn, or write attention: sdpa",
+            )
+        )
+
+
+def _require_form(name: str, model: PreTrainedModel) -> AttentionForm:
+    form = settle_attention(model)
+    if form is None:
+        raise ModelError(
+            Problem(
+                "SKD-M20",
+                f"{name}: {type(model).__name__}",
+                "its forward with a rewound key-value cache does not reproduce its plain forward",
+                "use a supported family, or report the family's name",
+            )
+        )
+    return form

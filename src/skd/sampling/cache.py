@@ -1,0 +1,202 @@
+"""A key-value cache with one write cursor per row, and the forward pass that uses it.
+
+A row is a cursor: keys and values live in one pre-allocated buffer per layer, every row writes at its own position,
+and rejecting tokens is writing over them. Nothing is copied, cropped or padded on the left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+__all__ = ["AttentionForm", "CursorCache", "CursorModel", "context_length", "settle_attention"]
+
+_LONGEST_PROBE = 512
+
+
+@dataclass(frozen=True)
+class AttentionForm:
+    """How a model family wants a ready-made attention mask."""
+
+    per_layer_type: bool
+    """A dict by layer type (Gemma 2/3, Qwen 2/3) instead of one tensor for all layers."""
+    window: int | None
+    """Sliding window of the layers that have one; in the one-tensor form, of all layers."""
+    additive: bool
+    """Additive float masks (eager attention) instead of boolean ones (SDPA)."""
+
+    def masks(self, position_BG: Tensor, num_keys: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+        """Masks [B, 1, G, S] for queries at ``position_BG`` over the first ``num_keys`` cache positions."""
+        key_S = torch.arange(num_keys, device=position_BG.device)
+        query_BG1 = position_BG.unsqueeze(-1)
+        causal = (key_S <= query_BG1).unsqueeze(1)
+        windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)
+        if not self.per_layer_type:
+            return self._finish(windowed, dtype)
+        full = self._finish(causal, dtype)
+        return {
+            "full_attention": full,
+            "sliding_attention": full if windowed is causal else self._finish(windowed, dtype),
+        }
+
+    def _finish(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
+        if not self.additive:
+            return visible
+        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
+            ~visible, torch.finfo(dtype).min
+        )
+
+
+class CursorCache(Cache):
+    """Keys and values [B, heads, capacity, head size] per layer, allocated at the first write.
+
+    transformers hands ``update`` no positions, so the ones of the running forward are set on the cache before it.
+    Sliding-window layers keep full-length keys and values; the window is in the mask. That way a row can be rewound
+    across its border.
+    """
+
+    def __init__(self, num_rows: int, capacity: int) -> None:
+        super().__init__(layers=[])
+        self.num_rows, self.capacity = num_rows, capacity
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._rows: Tensor | None = None
+        self._position: Tensor | None = None
+        self._num_keys = 0
+
+    def at_cursors(self, position_BG: Tensor, num_keys: int) -> None:
+        """The next forward writes row b's tokens at ``position_BG[b]`` and sees the first ``num_keys`` positions."""
+        self._rows = torch.arange(len(position_BG), device=position_BG.device).unsqueeze(1)
+        self._position, self._num_keys = position_BG, num_keys
+
+    def at_start(self, rows_b: Tensor) -> None:
+        """The next forward fills the rows ``rows_b`` from position 0 and sees only what it writes."""
+        self._rows, self._position = rows_b, None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write at the cursors; return what the attention of this forward looks at."""
+        if layer_idx == len(self.keys):
+            self.keys.append(self._allocate(key_states))
+            self.values.append(self._allocate(value_states))
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        if self._position is None:
+            length = key_states.shape[2]
+            keys[self._rows, :, :length] = key_states
+            values[self._rows, :, :length] = value_states
+            return key_states, value_states
+        keys[self._rows, :, self._position] = key_states.transpose(1, 2)
+        values[self._rows, :, self._position] = value_states.transpose(1, 2)
+        return keys[:, :, : self._num_keys], values[:, :, : self._num_keys]
+
+    def keep_rows(self, rows_b: Tensor) -> None:
+        """Shrink to ``rows_b``, in that order."""
+        self.num_rows = len(rows_b)
+        self.keys = [keys[rows_b] for keys in self.keys]
+        self.values = [values[rows_b] for values in self.values]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions come from the cursors, so no model may ask for one common length."""
+        return 0
+
+    def _allocate(self, states: Tensor) -> Tensor:
+        _, heads, _, size = states.shape
+        # Zeros, not empty: a masked position still enters the product with weight 0, and 0 x NaN is NaN.
+        return states.new_zeros(self.num_rows, heads, self.capacity, size)
+
+
+class CursorModel:
+    """One model with its cursor cache: ids in, last hidden states out."""
+
+    def __init__(self, body: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> None:
+        self._body, self._form, self._context = body, form, context
+        self._dtype = next(body.parameters()).dtype
+        self._cache = CursorCache(num_rows, capacity)
+
+    def forward(self, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> Tensor:
+        """Write ``ids_BG`` at the cursors and return the last hidden states [B, G, D].
+
+        ``num_keys`` bounds every cursor plus G; it sets the attention's cost, not its result.
+        """
+        position_BG = cursor_B.unsqueeze(1) + torch.arange(ids_BG.shape[1], device=ids_BG.device)
+        self._cache.at_cursors(position_BG, num_keys)
+        return self._run(ids_BG, position_BG, num_keys)
+
+    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
+        """Fill the rows ``rows_b`` with right-padded prompts; what stands after a prompt's end is never looked at."""
+        count, length = ids_bT.shape
+        if length == 0:
+            return
+        self._cache.at_start(rows_b)
+        position_bT = torch.arange(length, device=ids_bT.device).expand(count, length)
+        self._run(ids_bT, position_bT, length)
+
+    def keep_rows(self, rows_b: Tensor) -> None:
+        """Shrink to ``rows_b``, in that order."""
+        self._cache.keep_rows(rows_b)
+
+    def _run(self, ids_BG: Tensor, position_BG: Tensor, num_keys: int) -> Tensor:
+        output = self._body(
+            input_ids=ids_BG,
+            attention_mask=self._form.masks(position_BG, num_keys, self._dtype),
+            # Drafts past the context are thrown away, but a learned position table must not be read beyond its end.
+            position_ids=position_BG.clamp(max=self._context - 1),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+
+def settle_attention(model: PreTrainedModel) -> AttentionForm | None:
+    """Find the mask form under which the cursor cache reproduces the model's own forward; None when none does.
+
+    The probe rewinds, has rows of unequal length, and crosses the sliding window where that is short enough to try.
+    """
+    config = model.config.get_text_config()
+    window: int | None = getattr(config, "sliding_window", None)
+    additive = config._attn_implementation == "eager"
+    dicts = [True, False] if getattr(config, "layer_types", None) else [False]
+    for per_layer_type in dicts:
+        form = AttentionForm(per_layer_type, window, additive)
+        if _reproduces(model, form, context_length(model)):
+            return form
+    return None
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Positions the model was built for; a very large number when its config names no limit."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**31 - 1)
+
+
+@torch.no_grad()
+def _reproduces(model: PreTrainedModel, form: AttentionForm, context: int) -> bool:
+    length = min(context, max(12, form.window + 4 if form.window and form.window <= _LONGEST_PROBE else 0))
+    block = 3
+    device = model.device
+    generator = torch.Generator().manual_seed(0)
+    vocab_size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    ids_BT = torch.randint(vocab_size, (2, length), generator=generator).to(device)
+    wrong_BG = torch.randint(vocab_size, (2, block), generator=generator).to(device)
+    start_B = torch.tensor([length - block, length - block - 2], device=device)
+    index_BG = start_B.unsqueeze(1) + torch.arange(block, device=device)
+    cursor = CursorModel(model.base_model, form, context, num_rows=2, capacity=length)
+    try:
+        cursor.prefill(ids_BT[:, : length - block], torch.arange(2, device=device))
+        cursor.forward(wrong_BG, start_B, length)
+        rewound_BGD = cursor.forward(ids_BT.gather(1, index_BG), start_B, length)
+    except (AttributeError, TypeError, IndexError, KeyError, RuntimeError, ValueError):
+        # A family that wants the other mask form fails in a way of its own.
+        return False
+    whole_BTD = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    truth_BGD = whole_BTD.gather(1, index_BG.unsqueeze(-1).expand(-1, -1, whole_BTD.shape[-1]))
+    error_BG = (rewound_BGD - truth_BGD).float().norm(dim=-1) / truth_BGD.float().norm(dim=-1)
+    tolerance = 1e-3 if whole_BTD.dtype == torch.float32 else 5e-2
+    # The median, because in half precision an expert near its routing border may flip a position.
+    return bool(error_BG.median() <= tolerance) and bool(error_BG.isfinite().all())

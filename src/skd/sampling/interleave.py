@@ -1,0 +1,417 @@
+"""Batched interleaved sampling: the student drafts, the teacher judges, the row's cursor moves.
+
+Both models always hold exactly one pending token per row: the last one committed, not yet fed. Drafting feeds it and
+each draft but the last to the student; judging feeds the same tokens to the teacher, whose logits judge every draft.
+The tokens before the first rejection are kept, the teacher's replacement stands there, and the rest is written over in
+the next round. Sampling by the student alone or the teacher alone is the same loop with a degenerate block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from skd.errors import ConfigError, DataError, NumericsError, Problem
+from skd.sampling.cache import CursorModel
+from skd.sampling.gates import Drafted, Gate, TopK, Verdict
+from skd.sampling.slots import Request, Slots
+from skd.sampling.warp import Warp, draw
+from skd.types import STUDENT, TEACHER, Head, Prompts, Rollout, SamplerStats
+
+if TYPE_CHECKING:
+    from skd.models.pair import Pair
+
+__all__ = ["OnCommit", "interleave"]
+
+OnCommit = Callable[[int, list[int], list[int]], None]
+"""Called with a response's row, and the ids and authors of the tokens just committed to it."""
+
+_UNJUDGED_BLOCK = 8
+_KEYS_STEP = 64
+"""Attention looks at a multiple of this many positions, so that few shapes occur."""
+
+
+@torch.no_grad()
+def interleave(
+    pair: Pair,
+    prompts: Prompts | Sequence[str],
+    *,
+    gate: Gate | None = None,
+    block: int = 5,
+    student_warp: Warp | None = None,
+    teacher_warp: Warp | None = None,
+    max_new_tokens: int = 128,
+    slots: int = 64,
+    responses_per_prompt: int = 1,
+    stop_strings: Sequence[str] = (),
+    seed: int = 0,
+    epoch: int | Sequence[int] = 0,
+    step: int = 0,
+    evidence: bool = True,
+    on_commit: OnCommit | None = None,
+) -> Rollout:
+    """Write responses to prompts by interleaved sampling (Xu et al. 2025, algorithm 1; METHOD names in skd.types).
+
+    gate: the rule that keeps a draft; ``TopK(25)`` by default. block: drafted tokens per look of the teacher; it
+    changes the cost, not the response. student_warp, teacher_warp: what drafts and replacements are drawn from.
+    max_new_tokens: cap of a response, its end token included. slots: rows of the batch; more prompts than slots wait
+    their turn. stop_strings: texts that end a response, besides the pair's stop ids. seed, epoch (one for all or one
+    per prompt): key the noise, together with each prompt's sample id. step: training step, for gates with schedules.
+    evidence: keep the teacher's last hidden states.
+
+    Returns responses in the order of the prompts, those to one prompt next to each other.
+
+    Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
+    the cap; ModelError when the
+    gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
+    """
+    gate = gate or TopK()
+    _require_positive(
+        block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt
+    )
+    prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
+    _require_room(prompts, max_new_tokens, pair.context)
+    epochs = [epoch] * len(prompts) if isinstance(epoch, int) else list(epoch)
+    requests = [
+        Request(i * responses_per_prompt + j, torch.tensor(list(ids), dtype=torch.int64), sample_id, j, epochs[i])
+        for i, (ids, sample_id) in enumerate(zip(prompts.ids, prompts.sample_ids, strict=True))
+        for j in range(responses_per_prompt)
+    ]
+    sampler = _Sampler(
+        pair=pair,
+        gate=gate,
+        student_warp=student_warp or Warp(),
+        teacher_warp=teacher_warp or Warp(),
+        stop_strings=tuple(stop_strings),
+        cap=max_new_tokens,
+        step=step,
+        evidence=evidence and gate.judges,
+        on_commit=on_commit,
+    )
+    rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
+    if evidence and not gate.judges and pair.teacher is not None:
+        rollout = _with_evidence(pair, rollout)
+    return rollout
+
+
+@dataclass
+class _Sampler:
+    pair: Pair
+    gate: Gate
+    student_warp: Warp
+    teacher_warp: Warp
+    stop_strings: tuple[str, ...]
+    cap: int
+    step: int
+    evidence: bool
+    on_commit: OnCommit | None
+
+    def run(self, requests: list[Request], num_slots: int, block: int, seed: int) -> Rollout:
+        """Draft, judge and commit until every response has ended."""
+        device = self.pair.device
+        block = block if self.gate.drafts else 1
+        slots = Slots(requests, num_slots, self.cap, block, seed, self.gate.state_size, device)
+        capacity = max((len(request.prompt) for request in requests), default=1) - 1 + self.cap + block
+        self._open(len(slots.held), capacity)
+        done: dict[int, _Response] = {}
+        clock, drafted, rounds = _Clock(device), 0, 0
+        while slots.num_waiting or slots.num_active:
+            self._fill(slots)
+            num_keys = min(capacity, -(-(slots.num_keys + block) // _KEYS_STEP) * _KEYS_STEP)
+            clock.lap("rest")
+            ids_BG, student_logps = self._draft(slots, block, num_keys)
+            clock.lap("draft")
+            kept_B, ids_BG, hidden_BGD, state_BGS = self._judge(slots, ids_BG, student_logps, num_keys)
+            clock.lap("judge")
+            drafted += slots.num_active * block * self.gate.drafts
+            rounds += 1
+            self._commit(slots, kept_B, ids_BG, hidden_BGD, state_BGS, done)
+            self._shrink(slots)
+        clock.lap("rest")
+        return self._rollout(requests, done, drafted, rounds, clock.seconds())
+
+    def _open(self, num_rows: int, capacity: int) -> None:
+        pair = self.pair
+        self._student: tuple[CursorModel, Head] | None = None
+        self._teacher: tuple[CursorModel, Head] | None = None
+        self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
+        if self.gate.drafts:
+            from skd.models.head import head_of
+
+            model = pair.sampling_student
+            body = CursorModel(model.base_model, pair.student_form, pair.context, num_rows, capacity)
+            self._student = body, head_of(model, pair.vocab_size)
+        if self.gate.judges:
+            teacher = pair.required_teacher
+            assert pair.teacher_form is not None
+            body = CursorModel(teacher.base_model, pair.teacher_form, pair.context, num_rows, capacity)
+            self._teacher = body, pair.teacher_head()
+
+    def _models(self) -> list[CursorModel]:
+        return [opened[0] for opened in (self._student, self._teacher) if opened is not None]
+
+    def _fill(self, slots: Slots) -> None:
+        filled = slots.refill()
+        if filled is not None:
+            for model in self._models():
+                model.prefill(*filled)
+
+    def _shrink(self, slots: Slots) -> None:
+        rows_b = slots.shrink()
+        if rows_b is not None:
+            for model in self._models():
+                model.keep_rows(rows_b)
+
+    def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor]]:
+        if self._student is None:
+            return slots.pending_B.unsqueeze(1), []
+        model, head = self._student
+        noise_BG = slots.noise(block)[0]
+        token_B, drafts, logps = slots.pending_B, [], []
+        for offset in range(block):
+            hidden_B1D = model.forward(token_B.unsqueeze(1), slots.cursor_B + offset, num_keys)
+            logp_BV = self.student_warp.log_probs(head.logits(hidden_B1D[:, -1]))
+            token_B = draw(logp_BV, noise_BG[:, offset])
+            drafts.append(token_B)
+            if self.gate.needs_student:
+                logps.append(logp_BV)
+        return torch.stack(drafts, dim=1), logps
+
+    def _judge(
+        self, slots: Slots, ids_BG: Tensor, student_logps: list[Tensor], num_keys: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Tokens kept per row [B], the block with the replacement in place, the evidence, and the row states."""
+        block = ids_BG.shape[1]
+        if self._teacher is None:
+            return torch.full_like(slots.pending_B, block), ids_BG, None, None
+        model, head = self._teacher
+        fed_BG = torch.cat([slots.pending_B.unsqueeze(1), ids_BG[:, :-1]], dim=1)
+        hidden_BGD = model.forward(fed_BG, slots.cursor_B, num_keys)
+        _, accept_BG, replace_BG = slots.noise(block)
+        drafted = Drafted(
+            ids_BG=ids_BG,
+            teacher_logits_BGV=head.logits(hidden_BGD),
+            teacher_warp=self.teacher_warp,
+            position_BG=slots.positions(block),
+            step=self.step,
+            accept_noise_BG=accept_BG,
+            replace_noise_BG=replace_BG,
+            state_BS=slots.state_BS,
+            student_drawn_logp_BGV=torch.stack(student_logps, dim=1) if student_logps else None,
+        )
+        verdict = self.gate.judge(drafted)
+        kept_B = verdict.keep_BG.long().cumprod(dim=1).sum(dim=1)
+        return kept_B, _replace_first_rejected(drafted, verdict, kept_B), hidden_BGD, verdict.state_BGS
+
+    def _commit(
+        self,
+        slots: Slots,
+        kept_B: Tensor,
+        ids_BG: Tensor,
+        hidden_BGD: Tensor | None,
+        state_BGS: Tensor | None,
+        done: dict[int, _Response],
+    ) -> None:
+        block = ids_BG.shape[1]
+        offset_G = torch.arange(block, device=ids_BG.device)
+        authors_BG = torch.where(offset_G == kept_B.unsqueeze(1), TEACHER, STUDENT).to(torch.uint8)
+        slots.write(ids_BG, authors_BG, hidden_BGD if self.evidence else None)
+        count_B = torch.minimum((kept_B + 1).clamp(max=block), self.cap - slots.length_B)
+        ends_BG = torch.isin(ids_BG, self._stop_ids) & (offset_G < count_B.unsqueeze(1))
+        end_B = torch.where(ends_BG, offset_G, block).amin(dim=1)
+        ended_B = end_B < block
+        count_B = torch.where(slots.active_B, torch.where(ended_B, end_B + 1, count_B), 0)
+        count_B, ended_B = self._cut_at_strings(slots, count_B, ended_B)
+        if state_BGS is not None:
+            last_B11 = (count_B - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, state_BGS.shape[2])
+            slots.state_BS = torch.where(
+                (count_B > 0).unsqueeze(1), state_BGS.gather(1, last_B11).squeeze(1), slots.state_BS
+            )
+        slots.advance(count_B)
+        finite_B = torch.ones_like(ended_B) if hidden_BGD is None else hidden_BGD.isfinite().flatten(1).all(dim=1)
+        # The one look of the host per round.
+        counts, ended, finite = torch.stack([count_B, ended_B.long(), finite_B.long()]).tolist()
+        self._settle(slots, counts, ended, finite, done)
+
+    def _settle(
+        self, slots: Slots, counts: list[int], ended: list[int], finite: list[int], done: dict[int, _Response]
+    ) -> None:
+        for slot, request in enumerate(slots.held):
+            if request is None:
+                continue
+            if not finite[slot]:
+                raise _not_finite(request)
+            start, slots.lengths[slot] = slots.lengths[slot], slots.lengths[slot] + counts[slot]
+            length = slots.lengths[slot]
+            if self.on_commit is not None:
+                tokens, authors = (values[slot, start:length].tolist() for values in (slots.ids_BW, slots.authors_BW))
+                self.on_commit(request.index, tokens, authors)
+            if ended[slot] or length == self.cap:
+                slots.release(slot)
+                done[request.index] = _Response.of(slots, slot, length, truncated=not ended[slot])
+
+    def _cut_at_strings(self, slots: Slots, count_B: Tensor, ended_B: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.stop_strings:
+            return count_B, ended_B
+        counts, ended = count_B.tolist(), ended_B.tolist()
+        for slot, request in enumerate(slots.held):
+            if request is None:
+                continue
+            length = slots.lengths[slot]
+            found = self._end_by_string(slots.ids_BW[slot, : length + counts[slot]].tolist(), length)
+            if found is not None:
+                counts[slot], ended[slot] = found - length, True
+        return count_B.new_tensor(counts), ended_B.new_tensor(ended)
+
+    def _end_by_string(self, ids: list[int], committed: int) -> int | None:
+        """Length of the response that ends with the token that completes a stop string; None when none does."""
+        # A character takes at most four tokens (bytes), so no stop string reaches back further than this.
+        reach = 4 * max(map(len, self.stop_strings)) + 4
+        start = max(0, committed - reach)
+
+        def stops(end: int) -> bool:
+            text = self.pair.tokenizer.decode(ids[start:end], skip_special_tokens=False)
+            return any(string in text for string in self.stop_strings)
+
+        if not stops(len(ids)):
+            return None
+        return next(end for end in range(committed + 1, len(ids) + 1) if stops(end))
+
+    def _rollout(
+        self, requests: list[Request], done: dict[int, _Response], drafted: int, rounds: int, seconds: dict[str, float]
+    ) -> Rollout:
+        ordered = [done[request.index] for request in requests]
+        longest = max((len(response.ids) for response in ordered), default=0)
+        written = torch.zeros(3, longest, dtype=torch.long)
+        for response in ordered:
+            written[response.authors.long(), torch.arange(len(response.ids))] += 1
+        stats = SamplerStats(
+            kept=int(written[STUDENT].sum()),
+            replaced=int(written[TEACHER].sum()),
+            drafted=drafted,
+            rounds=rounds,
+            kept_by_position=written[STUDENT],
+            replaced_by_position=written[TEACHER],
+            seconds_draft=seconds["draft"],
+            seconds_judge=seconds["judge"],
+            seconds_rest=seconds["rest"],
+        )
+        return Rollout(
+            prompt_ids=[request.prompt for request in requests],
+            response_ids=[response.ids for response in ordered],
+            authors=[response.authors for response in ordered],
+            truncated=torch.tensor([response.truncated for response in ordered], dtype=torch.bool),
+            sample_ids=[request.sample_id for request in requests],
+            response_index=[request.response_index for request in requests],
+            evidence=[response.evidence for response in ordered if response.evidence is not None]
+            if self.evidence
+            else None,
+            stats=stats,
+            tokenizer=self.pair.tokenizer,
+        )
+
+
+@dataclass(frozen=True)
+class _Response:
+    ids: Tensor
+    authors: Tensor
+    evidence: Tensor | None
+    truncated: bool
+
+    @staticmethod
+    def of(slots: Slots, slot: int, length: int, truncated: bool) -> _Response:
+        evidence = slots.evidence_BWD
+        return _Response(
+            ids=slots.ids_BW[slot, :length].cpu().clone(),
+            authors=slots.authors_BW[slot, :length].cpu().clone(),
+            evidence=None if evidence is None else evidence[slot, :length].clone(),
+            truncated=truncated,
+        )
+
+
+class _Clock:
+    """Seconds by phase: wall time on the CPU, event time on CUDA so that no phase waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._laps: list[tuple[str, float | torch.cuda.Event]] = []
+        self.lap("start")
+
+    def lap(self, phase: str) -> None:
+        """Book the time since the last lap on ``phase``."""
+        if self._cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._laps.append((phase, event))
+        else:
+            self._laps.append((phase, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        """Total by phase."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        totals = {"draft": 0.0, "judge": 0.0, "rest": 0.0}
+        for (_, before), (phase, after) in zip(self._laps, self._laps[1:], strict=False):
+            if isinstance(before, float) and isinstance(after, float):
+                totals[phase] += after - before
+            elif isinstance(before, torch.cuda.Event) and isinstance(after, torch.cuda.Event):
+                totals[phase] += before.elapsed_time(after) / 1000.0
+        return totals
+
+
+def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:
+    block = drafted.ids_BG.shape[1]
+    rejected_B = kept_B.clamp(max=block - 1)
+    at_rejection = drafted.at(rejected_B)
+    token_B1 = torch.where((kept_B < block).unsqueeze(1), verdict.replacement(at_rejection), at_rejection.ids_BG)
+    return drafted.ids_BG.scatter(1, rejected_B.unsqueeze(1), token_B1)
+
+
+def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
+    from skd.models.score import score
+
+    started = time.perf_counter()
+    evidence = score(pair.required_teacher, rollout.prompt_ids, rollout.response_ids)
+    stats = replace(rollout.stats, seconds_judge=rollout.stats.seconds_judge + time.perf_counter() - started)
+    return replace(rollout, evidence=evidence, stats=stats)
+
+
+def _require_positive(**counts: int) -> None:
+    problems = [
+        Problem("SKD-C07", name, f"is {count}; it must be 1 or more", "write a positive number")
+        for name, count in counts.items()
+        if count < 1
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _require_room(prompts: Prompts, cap: int, context: int) -> None:
+    for row, ids in zip(prompts.sample_ids, prompts.ids, strict=True):
+        if len(ids) == 0:
+            raise DataError(Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token"))
+        if len(ids) + cap > context:
+            raise DataError(
+                Problem(
+                    "SKD-D09",
+                    f"prompt {row}",
+                    f"prompt {len(ids)} + response {cap} = {len(ids) + cap} tokens exceed the context of {context}",
+                    "shorten the prompt or lower max_new_tokens",
+                )
+            )
+
+
+def _not_finite(request: Request) -> NumericsError:
+    return NumericsError(
+        Problem(
+            "SKD-G06",
+            f"prompt {request.sample_id}",
+            "the teacher's hidden states are not finite",
+            "check the teacher's weights and dtype (float16 overflows; use bfloat16 or float32)",
+        )
+    )

@@ -1,0 +1,117 @@
+"""From logits to the distribution that a token is drawn from, and the draw itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Warp", "draw", "kth_largest", "nucleus_threshold"]
+
+_BLOCK = 512
+_LIKELY_NUCLEUS = 256
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Temperature, then nucleus (top-p) truncation. The defaults leave a distribution as it is.
+
+    Temperature 0 is the one-hot distribution at the most probable id (the lowest one on a tie), so that greedy decoding
+    is a distribution like any other. ``top_p`` keeps the smallest set of most probable ids whose mass reaches it, ids
+    that tie at its border included (Holtzman et al., ICLR 2020).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more and finite")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
+
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """Drawn-from log-probs [..., V], float32 and normalised, of raw logits [..., V]."""
+        if self.temperature == 0.0:
+            one_hot = torch.full_like(logits, float("-inf"), dtype=torch.float32)
+            return one_hot.scatter_(-1, logits.argmax(-1, keepdim=True), 0.0)
+        logits = logits.float() if self.temperature == 1.0 else logits.float() / self.temperature
+        logp = torch.log_softmax(logits, dim=-1)
+        if self.top_p == 1.0:
+            return logp
+        outside = logp < nucleus_threshold(logp, self.top_p)
+        return torch.log_softmax(logp.masked_fill(outside, float("-inf")), dim=-1)
+
+
+def nucleus_threshold(logp: Tensor, mass: float) -> Tensor:
+    """Log-prob [..., 1] of the least probable id in the smallest set of most probable ids that holds ``mass``."""
+    # A partial sort nearly always suffices and is 30 times cheaper; on an accelerator the look at its mass would stall.
+    if logp.device.type == "cpu" and logp.shape[-1] > _LIKELY_NUCLEUS:
+        ordered = logp.topk(_LIKELY_NUCLEUS, dim=-1).values
+        if bool((ordered.double().exp().sum(-1) > mass).all()):
+            return _last_needed(ordered, mass)
+    return _last_needed(logp.sort(dim=-1, descending=True).values, mass)
+
+
+def _last_needed(ordered: Tensor, mass: float) -> Tensor:
+    probs = ordered.double().exp()
+    before = _running_sum(probs) - probs
+    size = (before < mass).sum(-1, keepdim=True).clamp(min=1)
+    return ordered.gather(-1, size - 1)
+
+
+def kth_largest(values: Tensor, k: int) -> Tensor:
+    """The k-th largest entry [..., 1] over the last dimension; the smallest one where there are fewer than k."""
+    return values.topk(min(k, values.shape[-1]), dim=-1, sorted=True).values[..., -1:]
+
+
+def draw(logp: Tensor, u: Tensor) -> Tensor:
+    """Draw one id per distribution by inverse CDF: the first id whose cumulative probability exceeds ``u``.
+
+    logp: float32 [..., V], normalised up to rounding; u: float64 [...] in (0, 1). Returns int64 [...].
+
+    Two levels: float64 sums over blocks of ids find the block, a running sum inside it finds the id, so a large
+    vocabulary costs one pass. An id of probability 0 is never drawn, not even when rounding lets ``u`` overshoot.
+    """
+    probs = _blocks(logp.exp())
+    block_cdf = _running_sum(probs.sum(-1, dtype=torch.float64))
+    target = (u * block_cdf[..., -1]).unsqueeze(-1)
+    block = _first_above(block_cdf, target, block_cdf.diff(dim=-1, prepend=torch.zeros_like(target)))
+    before = torch.where(block > 0, block_cdf.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    inside = probs.gather(-2, block.unsqueeze(-1).expand(*block.shape, probs.shape[-1])).squeeze(-2)
+    within = _first_above(_running_sum(inside.double()), target - before, inside)
+    return (block * probs.shape[-1] + within).squeeze(-1)
+
+
+def _blocks(probs: Tensor) -> Tensor:
+    vocab_size = probs.shape[-1]
+    width = min(_BLOCK, vocab_size)
+    padding = -vocab_size % width
+    if padding:
+        probs = torch.nn.functional.pad(probs, (0, padding))
+    blocks: Tensor = probs.unflatten(-1, (-1, width))
+    return blocks
+
+
+def _first_above(cdf: Tensor, target: Tensor, mass: Tensor) -> Tensor:
+    """Index [..., 1] of the first entry with mass whose running sum exceeds the target, else of the last with mass."""
+    count = cdf.shape[-1]
+    index = torch.arange(count, device=cdf.device)
+    has_mass = mass > 0
+    first: Tensor = torch.where(has_mass & (cdf > target), index, count).amin(-1, keepdim=True)
+    last: Tensor = torch.where(has_mass, index, 0).amax(-1, keepdim=True)
+    return torch.where(first < count, first, last)
+
+
+def _running_sum(values: Tensor) -> Tensor:
+    # Doubling shifts instead of torch.cumsum, whose float scan is not deterministic on CUDA.
+    if values.device.type == "cpu":
+        running: Tensor = values.cumsum(-1)
+        return running
+    shift = 1
+    while shift < values.shape[-1]:
+        moved = torch.nn.functional.pad(values[..., :-shift], (shift, 0))
+        values = values + moved
+        shift *= 2
+    return values

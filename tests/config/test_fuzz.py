@@ -1,0 +1,147 @@
+"""Whatever a file holds, it is read or refused with ConfigError: no other exception, no lost meaning."""
+
+from collections.abc import Callable
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skd.config import RunConfig, dump_config
+from skd.errors import ConfigError, Problem
+from tests.config.conftest import BASE
+
+Load = Callable[..., RunConfig]
+
+relaxed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+<<<<<<< HEAD
+WORDS = [
+    "train",
+    "lr",
+    "data",
+    "student",
+    "policy",
+    "kind",
+    "gate",
+    "top_k",
+    "method",
+    "hf_a",
+    "no",
+    "012",
+    "1e-5",
+    "12:30",
+    "2024-13-45",
+    ".nan",
+    "0b",
+    "0x_",
+]
+MARKS = [
+    ":",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "&a",
+    "*a",
+    "!!int",
+    "!",
+    "'",
+    '"',
+    "#",
+    "|",
+    ">",
+    "?",
+    "---",
+    "...",
+    "<<",
+    "=",
+    "~",
+    "%",
+    "@",
+]
+FRAGMENTS = st.sampled_from([*WORDS, *MARKS, ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000])
+=======
+_WORDS = "train lr data student policy kind gate top_k method no 012 1e-5 12:30 2024-13-45 .nan 0b 0x_ hf_a ~ <<"
+_MARKS = ": { } [ ] , &a *a !!int ! ' \" # | > ? --- ... = % @ - "
+FRAGMENTS = st.sampled_from(
+    [*_WORDS.split(), *_MARKS.split(), ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000]
+)
+>>>>>>> config
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=6),
+    st.dates(),
+    st.sampled_from(["skd", "task"]),
+)
+KEYS = st.one_of(
+    st.sampled_from([*RunConfig.model_fields, "kind", "path", "lr", "gate", "k", "train", "betas", "seed", "beta"]),
+    st.text(max_size=4),
+    st.integers(),
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+def loaded(load: Load, text: str | bytes, *overrides: str) -> tuple[RunConfig | None, tuple[Problem, ...]]:
+    try:
+        return load(text, *overrides), ()
+    except ConfigError as error:
+<<<<<<< HEAD
+        refused = error.problems
+    else:
+        assert load(dump_config(config)) == config
+        return
+    assert refused
+    for problem in refused:
+        assert str(problem).startswith("error[SKD-C")
+        assert problem.place or problem.found
+=======
+        return None, error.problems
+
+
+def accepted_or_refused(load: Load, text: str | bytes, *overrides: str) -> None:
+    config, problems = loaded(load, text, *overrides)
+    if config is not None:
+        assert load(dump_config(config)) == config
+        return
+    assert problems
+    for problem in problems:
+        assert problem.code.startswith("SKD-C")
+        assert problem.place
+        assert problem.found
+>>>>>>> config
+        assert problem.remedy
+
+
+@relaxed
+@given(text=st.lists(FRAGMENTS, max_size=25).map("".join))
+def test_fragments_of_yaml(text: str, load: Load) -> None:
+    accepted_or_refused(load, text)
+    accepted_or_refused(load, BASE + text)
+
+
+@relaxed
+@given(content=st.binary(max_size=60))
+def test_bytes(content: bytes, load: Load) -> None:
+    accepted_or_refused(load, content)
+
+
+@relaxed
+@given(tree=st.dictionaries(KEYS, TREES, max_size=6))
+def test_trees(tree: object, load: Load) -> None:
+    accepted_or_refused(load, yaml.safe_dump(tree))
+    accepted_or_refused(load, BASE + yaml.safe_dump(tree))
+
+
+@relaxed
+@given(
+    name=st.lists(KEYS, max_size=4).map(lambda keys: ".".join(map(str, keys))), value=st.lists(FRAGMENTS, max_size=6)
+)
+def test_overrides(name: str, value: list[str], load: Load) -> None:
+    accepted_or_refused(load, BASE, f"{name}={''.join(value)}")
+    accepted_or_refused(load, BASE, name)

@@ -1,0 +1,158 @@
+"""The distribution of whole responses, against their enumeration; and two gates of other papers, written here."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import skd
+from skd.sampling import TopK, Warp
+from skd.sampling.gates import Drafted, Verdict
+from skd.sampling.warp import draw
+from skd.types import STUDENT, TEACHER, Prompts
+from tests.oracles import enumerate as exact
+from tests.oracles import interleave as oracle
+from tests.sampling import cases
+from tests.sampling.cases import Case, assert_same, expected
+from tests.tiny import EOS_ID
+
+V, CAP, N, PROMPT = 5, 3, 20_000, (2, 4)
+STUDENT_WARP, TEACHER_WARP = (0.8, 0.9), (0.6, 1.0)
+SMALL = Case(both=(("vocab_size", V),))
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """IPD: exact speculative sampling from (1-g) student + g teacher, both as drawn from."""
+
+    g: float
+    drafts: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
+    needs_student: ClassVar[bool] = True
+    state_size: ClassVar[int] = 0
+
+    def judge(self, drafted: Drafted) -> Verdict:
+        assert drafted.student_drawn_logp_BGV is not None
+        index = drafted.ids_BG.unsqueeze(-1)
+        teacher = drafted.teacher_drawn_logp_BGV.gather(-1, index)
+        student = drafted.student_drawn_logp_BGV.gather(-1, index)
+        ratio = (teacher - student).squeeze(-1).double().exp()
+        return Verdict(drafted.accept_noise_BG < 1.0 - self.g + self.g * ratio, replacement=self._residual)
+
+    def _residual(self, rejected: Drafted) -> Tensor:
+        assert rejected.student_drawn_logp_BGV is not None
+        teacher, student = rejected.teacher_drawn_logp_BGV.exp(), rejected.student_drawn_logp_BGV.exp()
+        residual = (teacher - student).clamp_min(0.0)
+        return draw((residual / residual.sum(-1, keepdim=True)).log(), rejected.replace_noise_BG)
+
+
+@dataclass(frozen=True)
+class SwitchOnce:
+    """AdaSwitch: the student until -log p_teacher exceeds ``factor`` x its running mean, then the teacher for good.
+
+    State of a row: tokens seen, sum of their -log p_teacher, 1 once switched.
+    """
+
+    factor: float
+    drafts: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
+    needs_student: ClassVar[bool] = False
+    state_size: ClassVar[int] = 3
+
+    def judge(self, drafted: Drafted) -> Verdict:
+        surprise_BG = -drafted.teacher_logp_BGV.gather(-1, drafted.ids_BG.unsqueeze(-1)).squeeze(-1)
+        seen, total, switched = drafted.state_BS.unbind(-1)
+        keep, states = [], []
+        for surprise in surprise_BG.unbind(-1):
+            over = (seen > 0) & (surprise > self.factor * total / seen.clamp_min(1.0))
+            before, switched = switched, torch.maximum(switched, over.float())
+            keep.append(switched == 0)
+            judged = (before == 0).float()
+            seen, total = seen + judged, total + judged * surprise
+            states.append(torch.stack([seen, total, switched], dim=-1))
+        return Verdict(torch.stack(keep, dim=1), state_BGS=torch.stack(states, dim=1))
+
+
+@functools.cache
+def raw_logits(which: int, prefix: tuple[int, ...]):
+    return oracle.next_logits(SMALL.models[which], [*PROMPT, *prefix], V)[0]
+
+
+def teacher_logits(prefix):
+    return raw_logits(0, prefix)
+
+
+def student_logits(prefix):
+    return raw_logits(1, prefix)
+
+
+def sampled(gate, block=5):
+    rollout = skd.interleave(
+        SMALL.pair,
+        Prompts([list(PROMPT)], [0]),
+        gate=gate,
+        block=block,
+        student_warp=Warp(*STUDENT_WARP),
+        teacher_warp=Warp(*TEACHER_WARP),
+        max_new_tokens=CAP,
+        slots=2_500,
+        responses_per_prompt=N,
+        seed=3,
+    )
+    ids, authors = rollout.response_ids, rollout.authors
+    return exact.counts([list(zip(i.tolist(), a.tolist(), strict=True)) for i, a in zip(ids, authors, strict=True)])
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_skd_responses_have_the_enumerated_distribution(block):
+    step = exact.skd_step(student_logits, teacher_logits, 2, STUDENT_WARP, TEACHER_WARP)
+    truth = exact.responses(step, CAP, frozenset({EOS_ID}))
+    observed = sampled(TopK(2), block)
+    assert sum(observed.values()) == N
+    assert exact.chi_square_p(observed, truth) > 1e-3
+
+
+@pytest.mark.parametrize("g", [0.1, 0.6, 1.0])
+def test_ipd_written_as_a_gate_has_the_mixtures_distribution(g):
+    step = exact.ipd_step(student_logits, teacher_logits, g, STUDENT_WARP, TEACHER_WARP)
+    truth = exact.responses(step, CAP, frozenset({EOS_ID}))
+    assert exact.chi_square_p(sampled(Interpolated(g)), truth) > 1e-3
+
+
+def test_the_chi_square_would_see_another_distribution():
+    step = exact.skd_step(student_logits, teacher_logits, 2, STUDENT_WARP, TEACHER_WARP)
+    truth = exact.responses(step, CAP, frozenset({EOS_ID}))
+    assert exact.chi_square_p(sampled(TopK(3)), truth) < 1e-6
+
+
+@pytest.fixture
+def with_gate(monkeypatch):
+    def add(name, gate, truth):
+        monkeypatch.setitem(cases.GATES, name, (gate, truth))
+
+    return add
+
+
+@pytest.mark.parametrize(("block", "slots"), [(1, 2), (5, 2), (8, 7)])
+def test_ipd_gives_the_oracles_ids(block, slots, with_gate):
+    with_gate("ipd", Interpolated(0.4), oracle.ipd(0.4))
+    case = Case(gate="ipd", student_warp=(1.0, 1.0))
+    truth = expected(case)
+    assert {author for written in truth for author in written.authors} == {STUDENT, TEACHER}
+    assert_same(case.run(block=block, slots=slots), truth)
+
+
+@pytest.mark.parametrize(("block", "slots"), [(1, 2), (5, 2), (8, 7)])
+def test_a_gate_with_state_switches_once_and_for_good(block, slots, with_gate):
+    with_gate("switch", SwitchOnce(1.3), oracle.switch_once(1.3))
+    case = Case(gate="switch", responses=2)
+    truth = expected(case)
+    switches = [written.authors.index(TEACHER) for written in truth if TEACHER in written.authors]
+    assert len(set(switches)) > 1
+    assert all(written.authors == sorted(written.authors) for written in truth)
+    assert_same(case.run(block=block, slots=slots), truth)

@@ -1,0 +1,93 @@
+"""Gates, one block at a time, against the oracle's gates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skd.sampling import AcceptAll, AcceptNone, TopK, TopP, Warp
+from skd.sampling.gates import Drafted
+from tests.oracles import interleave as oracle
+from tests.oracles.warp import warp
+
+B, G, V = 6, 5, 32
+
+
+def block(logits_BGV: torch.Tensor, ids_BG: torch.Tensor) -> Drafted:
+    b, g, _ = logits_BGV.shape
+    noise = torch.rand(2, b, g, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return Drafted(
+        ids_BG=ids_BG,
+        teacher_logits_BGV=logits_BGV,
+        teacher_warp=Warp(0.7),
+        position_BG=torch.arange(g).expand(b, g),
+        step=0,
+        accept_noise_BG=noise[0],
+        replace_noise_BG=noise[1],
+        state_BS=torch.zeros(b, 0),
+    )
+
+
+@pytest.fixture
+def random_block():
+    generator = torch.Generator().manual_seed(4)
+    logits = 2.0 * torch.randn(B, G, V, generator=generator)
+    return block(logits, torch.randint(0, V, (B, G), generator=generator))
+
+
+@pytest.mark.parametrize(
+    ("gate", "truth"),
+    [
+        (TopK(1), oracle.top_k(1)),
+        (TopK(12), oracle.top_k(12)),
+        (TopK(V), oracle.top_k(V)),
+        (TopK(10 * V), oracle.top_k(10 * V)),
+        (TopP(0.3), oracle.top_p(0.3)),
+        (TopP(0.9), oracle.top_p(0.9)),
+        (TopP(1.0), oracle.top_p(1.0)),
+        (AcceptAll(), oracle.accept_all),
+        (AcceptNone(), oracle.accept_none),
+    ],
+    ids=repr,
+)
+def test_verdict_and_replacement_are_the_oracles(gate, truth, random_block):
+    verdict = gate.judge(random_block)
+    for column in range(G):
+        view = random_block.at(torch.full((B,), column))
+        replacement = verdict.replacement(view)
+        assert replacement.shape == (B, 1)
+        for row in range(B):
+            logits = random_block.teacher_logits_BGV[row, column].double().numpy()
+            look = oracle.Look(
+                int(random_block.ids_BG[row, column]),
+                column,
+                logits,
+                np.ones(V) / V,
+                warp(logits, 0.7),
+                float(random_block.accept_noise_BG[row, column]),
+                float(random_block.replace_noise_BG[row, column]),
+                {},
+            )
+            wanted = truth(look)
+            assert bool(verdict.keep_BG[row, column]) == wanted.keep
+            if not wanted.keep:
+                assert int(replacement[row, 0]) == wanted.replacement
+
+
+def test_ids_that_tie_with_the_kth_are_among_the_k():
+    logits = torch.tensor([5.0, 3.0, 3.0, 3.0, 1.0]).expand(1, 5, 5).clone()
+    verdict = TopK(2).judge(block(logits, torch.arange(5).unsqueeze(0)))
+    assert verdict.keep_BG.tolist() == [[True, True, True, True, False]]
+
+
+def test_the_gates_look_at_raw_logits_whatever_the_warp(random_block):
+    cold = replace(random_block, teacher_warp=Warp(0.1, 0.2))
+    for gate in (TopK(12), TopP(0.9)):
+        assert torch.equal(gate.judge(cold).keep_BG, gate.judge(random_block).keep_BG)
+
+
+@pytest.mark.parametrize("make", [lambda: TopK(0), lambda: TopK(-3), lambda: TopP(0.0), lambda: TopP(1.5)])
+def test_impossible_gates_are_refused(make):
+    with pytest.raises(ValueError):
+        make()
