@@ -1,8 +1,8 @@
 """``import skd`` starts nothing; the public names are all there."""
 
+import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,5 +52,5 @@ def test_train_can_be_called_whatever_was_imported_before() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
-    assert skd.__version__ == project["project"]["version"]
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(r'^version = "(.*)"$', project, re.MULTILINE) == [skd.__version__]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from skd.sampling.gates import Drafted
 
 from skd.sampling import AcceptAll, AcceptNone, TopK, TopP, Warp
+from skd.sampling.gates import Drafted
 from tests.oracles import interleave as oracle
 from tests.oracles.warp import warp
 

@@ -3,8 +3,8 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skd.sampling.noise import Purpose, uniform
 
+from skd.sampling.noise import Purpose, uniform
 from tests.oracles import philox
 
 WORD = st.integers(0, 2**31 - 1)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from skd.sampling.noise import Purpose, uniform
-from skd.sampling.warp import draw
 
 from skd.sampling import Warp
+from skd.sampling.noise import Purpose, uniform
+from skd.sampling.warp import draw
 from tests.oracles import warp as oracle
 from tests.oracles.draw import draw as naive_draw
 from tests.oracles.draw import draw_margin

@@ -160,7 +160,14 @@ def _table_records(path: Path, kind: str, options: dict[str, Any]) -> Iterator[R
 
     try:
         # Streamed, so that no copy of the data is left in a cache.
-        rows = datasets.load_dataset(kind, data_files=glob.escape(str(path)), split="train", streaming=True, **options)
+        rows = datasets.load_dataset(
+            kind,
+            data_files=glob.escape(str(path)),
+            split="train",
+            streaming=True,
+            trust_remote_code=False,
+            **options,
+        )
         for number, row in enumerate(rows, start=1):
             yield f"{path}:row {number}", row
     except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:

@@ -1,0 +1,213 @@
+"""Security rules that can be read off the syntax tree; SECURITY.md says what they defend.
+
+No pickle, no evaluation of text, no shell, no remote code, safetensors only, TLS verified, every network call with a
+time limit, HTML escaped. A place that needs an exception stands in EXCEPTIONS with its reason; one that no longer needs
+it is a finding too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scripts.findings import ROOT, Finding, finish, parse, python_files
+
+__all__ = ["EXCEPTIONS", "check", "check_source"]
+
+FOLDERS = ("src", "scripts", "benchmarks", "examples")
+
+EXCEPTIONS: Mapping[tuple[str, str], str] = {}
+"""(path, rule) -> why the rule may be broken there."""
+
+_PICKLE = "reads or writes pickle, which runs code on loading; use safetensors and JSON"
+_TEXT = "runs text as code; parse it instead"
+_SHELL = "goes through a shell; use subprocess.run with a list"
+
+BANNED_MODULES: Mapping[str, str] = dict.fromkeys(
+    [
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "marshal",
+        "shelve",
+        "torch.distributed.checkpoint",
+    ],
+    _PICKLE,
+)
+
+BANNED_CALLS: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(["eval", "exec", "compile", "builtins.eval", "builtins.exec", "builtins.compile"], ("eval", _TEXT)),
+    **dict.fromkeys(["__import__", "ast.literal_eval", "code.interact"], ("eval", _TEXT)),
+    **dict.fromkeys(["torch.load", "torch.save", "torch.jit.load", "torch.hub.load"], ("pickle", _PICKLE)),
+    **dict.fromkeys(["pandas.read_pickle"], ("pickle", _PICKLE)),
+    **dict.fromkeys(["os.system", "os.popen", "pty.spawn"], ("shell", _SHELL)),
+    **dict.fromkeys(["subprocess.getoutput", "subprocess.getstatusoutput"], ("shell", _SHELL)),
+}
+"""Full dotted name -> (rule, message)."""
+
+BANNED_ENDINGS: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(["sympify", "parse_expr", "parse_latex"], ("sympy", "evaluates text as Python; grade in a worker")),
+    **dict.fromkeys(["read_pickle", "to_pickle", "register_for_checkpointing"], ("pickle", _PICKLE)),
+    **dict.fromkeys(["save_state", "load_state"], ("pickle", "accelerate's state is pickle; use skd.train.checkpoint")),
+}
+"""Last name of a call, whatever it is called on -> (rule, message)."""
+
+_UNSAFE_YAML = frozenset({"load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all"})
+_UNSAFE_LOADERS = frozenset({"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"})
+_REMOTE_CODE = frozenset({"from_pretrained", "from_config", "load_dataset", "load_dataset_builder"})
+_MODEL_ENDINGS = ("Model", "ForCausalLM", "ForSequenceClassification", "LMHeadModel")
+_HTTP_VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "request", "stream", "send"})
+_HTTP_CLIENTS = frozenset({"Client", "AsyncClient"})
+
+
+def _aliases(tree: ast.AST) -> dict[str, str]:
+    """Local name -> full dotted name, for every import in the file."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return names
+
+
+def _dotted(node: ast.AST, aliases: Mapping[str, str]) -> str:
+    """The full dotted name of an expression; what is not a plain name becomes ``?``."""
+    if isinstance(node, ast.Name):
+        return aliases.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value, aliases)}.{node.attr}"
+    return "?"
+
+
+def _keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+
+
+def _is_literal(node: ast.expr | None, value: object) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+def _banned(name: str) -> Iterator[tuple[str, str]]:
+    if name in BANNED_CALLS:
+        yield BANNED_CALLS[name]
+    elif (last := name.rpartition(".")[2]) in BANNED_ENDINGS:
+        yield BANNED_ENDINGS[last]
+    if name.startswith("yaml.") and name.removeprefix("yaml.") in _UNSAFE_YAML:
+        yield "yaml", f"{name} builds Python objects; use yaml.safe_load or a SafeLoader"
+
+
+def _options(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
+    """Keyword values that no call may have."""
+    if (shell := _keyword(call, "shell")) is not None and not _is_literal(shell, False):
+        yield "shell", f"shell= {_SHELL}"
+    if (verify := _keyword(call, "verify")) is not None and _is_literal(verify, False):
+        yield "tls", "verify=False accepts any certificate; leave it out"
+    pickled = _keyword(call, "allow_pickle")
+    if pickled is not None and not _is_literal(pickled, False):
+        yield "pickle", f"allow_pickle {_PICKLE}"
+    weights_only = _keyword(call, "weights_only")
+    if weights_only is not None:
+        yield "pickle", f"weights_only belongs to a call that {_PICKLE}"
+    remote = _keyword(call, "trust_remote_code")
+    if remote is not None and not _is_literal(remote, False):
+        yield "remote-code", f"{name} may run code of a model repository; write trust_remote_code=False"
+
+
+def _loading(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
+    """What calls that load models, tokenizers and data must say."""
+    owner, _, last = name.rpartition(".")
+    if last in _REMOTE_CODE and _keyword(call, "trust_remote_code") is None:
+        yield "remote-code", f"{last} without trust_remote_code asks or runs; write trust_remote_code=False"
+    is_model = owner.rpartition(".")[2].endswith(_MODEL_ENDINGS) or "AutoModel" in owner
+    if last == "from_pretrained" and is_model and not _is_literal(_keyword(call, "use_safetensors"), True):
+        yield "safetensors", "a model without use_safetensors=True may come from pickle; write it"
+
+
+def _network(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
+    owner, _, last = name.rpartition(".")
+    request = owner in {"requests", "httpx"} and last in _HTTP_VERBS
+    client = owner == "httpx" and last in _HTTP_CLIENTS
+    opened = name in {"urllib.request.urlopen", "http.client.HTTPConnection", "http.client.HTTPSConnection"}
+    timeout = _keyword(call, "timeout")
+    if (request or client or opened) and (timeout is None or _is_literal(timeout, None)):
+        yield "timeout", f"{name} can wait for ever; pass timeout="
+
+
+def _template(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
+    if not name.startswith("jinja2.") or name.rpartition(".")[2] not in {
+        "Environment",
+        "Template",
+        "SandboxedEnvironment",
+    }:
+        return
+    escape = _keyword(call, "autoescape")
+    if not (_is_literal(escape, True) or (isinstance(escape, ast.Call) and "select_autoescape" in ast.unparse(escape))):
+        yield "autoescape", f"{name} puts text into HTML unescaped; write autoescape=True"
+
+
+def _in_call(call: ast.Call, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name = _dotted(call.func, aliases)
+    yield from _banned(name)
+    yield from _options(call, name)
+    yield from _loading(call, name)
+    yield from _network(call, name)
+    yield from _template(call, name)
+
+
+def _in_import(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Import):
+        modules = [alias.name for alias in node.names]
+    else:
+        modules = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for module in modules:
+        if message := next(
+            (text for banned, text in BANNED_MODULES.items() if f"{module}.".startswith(f"{banned}.")), None
+        ):
+            yield "pickle", f"{module} {message}"
+            return
+
+
+def _in_attribute(node: ast.Attribute, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name = _dotted(node, aliases)
+    if name.startswith("yaml.") and node.attr in _UNSAFE_LOADERS:
+        yield "yaml", f"{name} builds Python objects; use yaml.SafeLoader"
+
+
+def check_source(relative: str, tree: ast.AST) -> list[Finding]:
+    """Findings in one file's syntax tree, exceptions not yet applied."""
+    aliases, findings = _aliases(tree), []
+    for node in ast.walk(tree):
+        found: Iterator[tuple[str, str]] = iter(())
+        if isinstance(node, ast.Call):
+            found = _in_call(node, aliases)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found = _in_import(node)
+        elif isinstance(node, ast.Attribute):
+            found = _in_attribute(node, aliases)
+        findings += [Finding(relative, getattr(node, "lineno", 1), rule, message) for rule, message in found]
+    return findings
+
+
+def check(root: Path, exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS) -> tuple[list[Finding], int]:
+    """Findings in ``root`` less the exceptions, plus exceptions that nothing needs; and the number of files read."""
+    files = list(python_files(root, FOLDERS))
+    findings = [finding for relative, path in files for finding in check_source(relative, parse(path))]
+    needed = {(finding.path, finding.rule) for finding in findings}
+    stale = [
+        Finding(path, 1, "stale-exception", f"nothing breaks {rule} here; remove it from EXCEPTIONS")
+        for path, rule in exceptions.keys() - needed
+    ]
+    return [finding for finding in findings if (finding.path, finding.rule) not in exceptions] + stale, len(files)
+
+
+if __name__ == "__main__":
+    sys.exit(finish("check_security", *check(ROOT)))

@@ -1,0 +1,131 @@
+"""Writes docs/config.md from the config schema: ``python -m scripts.config_docs``. A test holds the page current."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from scripts.findings import ROOT
+from skd.config import METHODS, RunConfig
+from skd.config.fields import MAX_INT32, InRange, Section
+
+__all__ = ["PAGE", "page"]
+
+PAGE = ROOT / "docs" / "config.md"
+
+_HEAD = """\
+# Configuration
+
+A run is one YAML file, read by `skd train FILE`. Any key can be set again on the command line with its dotted name:
+`skd train FILE train.lr=2e-5 policy.gate.k=10`. `skd train FILE --print-config` shows what comes out, defaults
+included. A key that does not exist is refused, with the nearest one that does; all problems are listed at once.
+
+Keys without a default must be given. Where a value is one of several sections, `kind` says which.
+
+This page is written by `python -m scripts.config_docs` from `skd.config.RunConfig`; do not edit it by hand.
+"""
+
+
+def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """An annotation without ``Annotated``, and what it was annotated with."""
+    if get_origin(annotation) is Annotated:
+        inner, metadata = _strip(annotation.__origin__)
+        return inner, (*annotation.__metadata__, *metadata)
+    return annotation, ()
+
+
+def _anchor(section: type[Section]) -> str:
+    return f"[{section.__name__}](#{section.__name__.lower()})"
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    """`` of at least 1`` for the last range among the validators, which is the narrowest, or nothing."""
+    ranges = [item.func for item in metadata if isinstance(getattr(item, "func", None), InRange)]
+    text = str(ranges[-1]).removeprefix("a number") if ranges else ""
+    return text.removesuffix(f" and at most {MAX_INT32}")
+
+
+def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """The values that a key may have, in words."""
+    annotation, own = _strip(annotation)
+    metadata = (*metadata, *own)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in args)
+    if origin in (Union, UnionType):
+        return " or ".join(_values(arg, metadata) for arg in args)
+    if origin is tuple:
+        return f"list of {_values(args[0])}" if args[-1] is Ellipsis else f"list of {len(args)}: {_values(args[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return _anchor(annotation)
+    words = {NoneType: "`null`", bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}
+    return words[annotation] + (_bounds(metadata) if annotation in (int, float) else "")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    if isinstance(field.default, Section):
+        kind = getattr(field.default, "kind", None)
+        return f"`kind: {kind}`" if kind else "its defaults"
+    return f"`{json.dumps(field.default)}`"
+
+
+def _table(section: type[Section]) -> Iterator[str]:
+    yield "| key | values | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in section.model_fields.items():
+        meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
+        yield f"| `{name}` | {_values(field.annotation, field.metadata)} | {_default(field)} | {meaning} |"
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """Sections named in an annotation, in the order of the text."""
+    annotation, _ = _strip(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for arg in get_args(annotation):
+        if get_origin(annotation) is not Literal:
+            yield from _sections(arg)
+
+
+def _reachable(section: type[Section], found: list[type[Section]]) -> list[type[Section]]:
+    """``section`` and all sections under it, each once, a parent before its children."""
+    if section not in found:
+        found.append(section)
+        for field in section.model_fields.values():
+            for child in _sections(field.annotation):
+                _reachable(child, found)
+    return found
+
+
+def _methods() -> Iterator[str]:
+    yield "## Methods"
+    yield ""
+    yield "A method is a policy and an objective; each can be given in its own right and then replaces the method's."
+    yield ""
+    yield "| `method` | policy | objective |"
+    yield "|---|---|---|"
+    for name, method in METHODS.items():
+        gate = getattr(method.policy, "gate", None)
+        policy = f"`{method.policy.kind}`" + (f" with gate `{gate.kind}`" if gate else "")
+        yield f"| `{name}` | {policy} | `{method.objective.kind}` |"
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [_HEAD, *_methods()]
+    for section in _reachable(RunConfig, []):
+        lines += ["", f"## {section.__name__}", "", (section.__doc__ or "").strip(), "", *_table(section)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    sys.exit(0)

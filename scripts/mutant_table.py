@@ -1,0 +1,83 @@
+"""The faults that ``make mutants`` plants. Each is a mistake that distillation code has really been published with."""
+
+from __future__ import annotations
+
+from scripts.mutants import Mutant
+
+__all__ = ["MUTANTS"]
+
+_DIVERGENCES = "src/skd/objectives/divergences.py"
+_GATES = "src/skd/sampling/gates.py"
+_INTERLEAVE = "src/skd/sampling/interleave.py"
+_SLOTS = "src/skd/sampling/slots.py"
+_CACHE = "src/skd/sampling/cache.py"
+_SCORE = "src/skd/models/score.py"
+
+# The fewest tests that must see a fault: the tests run once for each mutant, and all of them once before.
+_TEST_BLOCKS = "tests/sampling/test_interleave.py::test_other_gates_give_the_oracles_ids"
+_TEST_EVIDENCE = "tests/sampling/test_evidence.py::test_evidence_with_ends_inside_drafts_and_slots_refilled"
+_TEST_GATES = "tests/sampling/test_gates.py"
+_TEST_SCORE = "tests/sampling/test_evidence.py::test_evidence_is_the_hidden_state_that_predicts_each_token"
+_TEST_WINDOWS = "tests/sampling/test_interleave.py::test_sliding_windows_are_kept_across_blocks_and_rejections"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "flipped KL sign",
+        _DIVERGENCES,
+        "return _kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        "return -_kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        ("tests/objectives/test_divergences.py",),
+    ),
+    Mutant(
+        "dropped mask",
+        _CACHE,
+        "windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)",
+        "windowed = causal",
+        (_TEST_WINDOWS,),
+    ),
+    Mutant(
+        "shift by one",
+        _SCORE,
+        "hidden_TD[prompt - 1 : prompt - 1 + response]",
+        "hidden_TD[prompt : prompt + response]",
+        (_TEST_SCORE,),
+    ),
+    Mutant(
+        "skipped rewind",
+        _SLOTS,
+        "self.cursor_B = self.cursor_B + count_B",
+        "self.cursor_B = self.cursor_B + torch.where(count_B > 0, self.ids_BW.shape[1] - self._cap, 0)",
+        (_TEST_BLOCKS,),
+    ),
+    Mutant(
+        "top-K after warping",
+        _GATES,
+        "logits = drafted.teacher_logits_BGV",
+        "logits = drafted.teacher_drawn_logp_BGV",
+        (_TEST_GATES,),
+    ),
+    Mutant(
+        "re-drawn token tested",
+        _INTERLEAVE,
+        "verdict = self.gate.judge(drafted)",
+        "student, student_head = self._student  # type: ignore[misc]\n"
+        "        redrawn_logits_BGV = student_head.logits(student.forward(fed_BG, slots.cursor_B, num_keys))\n"
+        "        redrawn_BG = draw(self.student_warp.log_probs(redrawn_logits_BGV), accept_BG)\n"
+        "        verdict = self.gate.judge(replace(drafted, ids_BG=redrawn_BG))",
+        (_TEST_BLOCKS,),
+    ),
+    Mutant(
+        "replacement from the student",
+        _GATES,
+        "return draw(rejected.teacher_drawn_logp_BGV, rejected.replace_noise_BG)",
+        "return rejected.ids_BG",
+        (_TEST_GATES,),
+    ),
+    Mutant(
+        "evidence of the wrong row",
+        _SLOTS,
+        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD)",
+        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD.roll(1, dims=0))",
+        (_TEST_EVIDENCE,),
+    ),
+)
