@@ -1,10 +1,11 @@
-"""Hidden characters show, ordinary text does not change."""
+"""Hidden characters show, ordinary text does not change, files are replaced whole."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skd.text import shortened, visible
+from skd.errors import ResourceError
+from skd.text import shortened, visible, write_text
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,18 @@ def test_every_text_can_be_written_and_is_stable(text):
 def test_shortened_counts_what_is_left_out():
     assert shortened("abc", 3) == "abc"
     assert shortened("a" * 5000, 1000) == "a" * 1000 + " … (4,000 more characters)"
+
+
+def test_write_text_replaces_whole_and_leaves_nothing_beside(tmp_path):
+    target = tmp_path / "new" / "page.html"
+    assert write_text(target, "old") == target
+    write_text(target, "ä\n")
+    assert target.read_bytes() == "ä\n".encode()
+    assert [p.name for p in target.parent.iterdir()] == ["page.html"]
+
+
+def test_write_text_to_an_impossible_place(tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(ResourceError, match=r"error\[SKD-H09\] .*page.html: cannot be written .*; name a path"):
+        write_text(tmp_path / "page.html", "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]

@@ -1,10 +1,15 @@
-"""Text from models, data and files, made safe to look at: what hides or moves other text is shown as an escape."""
+"""Text at the ends of the product: made safe to look at, and written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from pathlib import Path
 
-__all__ = ["shortened", "visible"]
+from skd.errors import Problem, ResourceError
+
+__all__ = ["shortened", "visible", "write_text"]
 
 # Joiners U+200C and U+200D stay: Assamese, Persian and emoji need them to be read at all.
 _HIDDEN = re.compile(
@@ -27,6 +32,29 @@ def shortened(text: str, limit: int) -> str:
     """``text`` of at most ``limit`` characters, followed by the count of those left out when there are any."""
     left_out = len(text) - limit
     return text if left_out <= 0 else f"{text[:limit]} … ({left_out:,} more characters)"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replace the file at ``path``, making its directory: a reader meets the old file or the new one, never a part.
+
+    Returns ``path``. Raises ResourceError when it cannot be written.
+    """
+    beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        found = f"cannot be written ({error.strerror})"
+        raise ResourceError(
+            Problem("SKD-H09", str(path), found, "name a path that can be written, with room")
+        ) from error
+    return path
 
 
 def _escape(match: re.Match[str]) -> str:

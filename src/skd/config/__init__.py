@@ -1,7 +1,7 @@
 """The config file: typed, checked as a whole before anything is spent, and saved with the run."""
 
 from skd.config.dump import config_digest, dump_config
-from skd.config.load import load_config
+from skd.config.load import config_of, load_config
 from skd.config.methods import METHODS, Method
 from skd.config.paths import resolve_model_path
 from skd.config.schema import (
@@ -55,6 +55,7 @@ __all__ = [
     "TrainConfig",
     "WarpConfig",
     "config_digest",
+    "config_of",
     "dump_config",
     "load_config",
     "resolve_model_path",

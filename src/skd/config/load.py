@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from skd.config.contradictions import contradictions
@@ -18,7 +19,7 @@ from skd.config.problems import dotted, problem_of, value_at
 from skd.config.schema import RunConfig
 from skd.errors import ConfigError, Problem
 
-__all__ = ["config_digest", "dump_config", "load_config"]
+__all__ = ["config_digest", "config_of", "dump_config", "load_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,18 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     Raises:
         ConfigError: with all problems of the file and the overrides, each with its file and line.
     """
-    document = read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))
+    return _checked(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path))), overrides)
+
+
+def config_of(
+    values: RunConfig | Mapping[str, object], overrides: Sequence[str] | Mapping[str, object] = ()
+) -> RunConfig:
+    """A config given as plain values, or one to be changed, checked exactly as a file is. Raises as ``load_config``."""
+    plain = values.model_dump(mode="json") if isinstance(values, RunConfig) else dict(values)
+    return _checked(read_document("config", yaml.safe_dump(plain, sort_keys=False)), overrides)
+
+
+def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> RunConfig:
     if isinstance(document.data, dict):
         apply_overrides(document, overrides)
         _remove_secrets(document)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from skd.errors import DataError, NumericsError, Problem
+from skd.errors import ConfigError, DataError, NumericsError, Problem
 from skd.sampling.cache import CursorModel
 from skd.sampling.gates import Drafted, Gate, TopK, Verdict
 from skd.sampling.slots import Request, Slots
@@ -66,10 +66,14 @@ def interleave(
 
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
-    Raises DataError when a prompt is empty or does not fit the context together with the cap; ModelError when the
+    Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
+    the cap; ModelError when the
     gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
     """
     gate = gate or TopK()
+    _require_positive(
+        block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt
+    )
     prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
     _require_room(prompts, max_new_tokens, pair.context)
     epochs = [epoch] * len(prompts) if isinstance(epoch, int) else list(epoch)
@@ -377,9 +381,17 @@ def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
     return replace(rollout, evidence=evidence, stats=stats)
 
 
+def _require_positive(**counts: int) -> None:
+    problems = [
+        Problem("SKD-C07", name, f"is {count}; it must be 1 or more", "write a positive number")
+        for name, count in counts.items()
+        if count < 1
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def _require_room(prompts: Prompts, cap: int, context: int) -> None:
-    if cap < 1:
-        raise DataError(Problem("SKD-D09", "max_new_tokens", f"is {cap}", "write 1 or more"))
     for row, ids in zip(prompts.sample_ids, prompts.ids, strict=True):
         if len(ids) == 0:
             raise DataError(Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token"))

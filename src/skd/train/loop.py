@@ -1,0 +1,222 @@
+"""The training loop: read it top to bottom."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
+from skd.errors import CheckpointError, Problem
+from skd.models import Pair, export_student
+from skd.models.card import model_card
+from skd.train.checkpoint import TrainState, load, require_space, save
+from skd.train.files import write_atomic
+from skd.train.lock import RunLock
+from skd.train.log import RunLog
+from skd.train.progress import Display
+from skd.train.resume import ResumeMode, differences, find_start, refuse_differences
+from skd.train.run import Run, fingerprint
+from skd.train.setup import PromptSource, prepare
+from skd.train.signals import StopSignal
+from skd.train.step import StepReport, train_step
+from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
+from skd.train.validate import pieces_of, validate
+
+__all__ = ["TrainResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    run_dir: Path
+    step: int
+    """Optimiser steps taken, over all the times the run was resumed."""
+    metrics: Path
+    """metrics.jsonl: one JSON object per step, and one per validation."""
+    student_dir: Path
+    """The exported student, a plain transformers directory."""
+
+
+def train(
+    config: RunConfig | str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] | Mapping[str, object] | None = None,
+    resume: ResumeMode = "auto",
+    pair: Pair | None = None,
+    prompts: PromptSource | None = None,
+    validation: PromptSource | None = None,
+    display: bool = True,
+) -> TrainResult:
+    """Train a student by any method, from start to end or from where an earlier run stopped.
+
+    Args:
+        config: a RunConfig, the path of a YAML file, or a mapping of the same shape.
+        overrides: changes to it by dotted key, such as ``{"train.max_steps": 100}``.
+        resume: "auto" continues from the newest whole checkpoint in ``config.output`` or starts afresh, "must" refuses
+            to start afresh, "never" refuses a directory that has checkpoints.
+        pair: models already loaded, instead of those the configuration names. Its student is trained in place.
+        prompts: the training set, instead of the configuration's: texts, or token ids with references.
+        validation: the validation set, likewise.
+        display: show progress and samples on standard error.
+
+    Raises:
+        ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
+        CheckpointError: the run directory is in use, broken, or of another run.
+        NumericsError: a loss or gradient is not finite; the update was not made.
+        ResourceError: the disk is full or fails; older checkpoints are whole.
+        SystemExit: with 128 + n after signal n; a checkpoint was saved.
+    """
+    config = _checked(config, overrides)
+    settings, run_dir = config.train, Path(config.output)
+    accelerator = Accelerator(mixed_precision="no", cpu=pair is not None and pair.device.type == "cpu")
+    shown = Display(enabled=display and accelerator.is_main_process)
+    with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
+        checkpoint = find_start(run_dir, config, resume, shown.say)
+        run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
+        state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
+        if state.step >= run.total_steps:
+            return _finished(run, state, shown, new=False)
+        _write_config(run)
+        after_step = state.step if checkpoint else -1
+        with (
+            RunLog(run_dir, after_step=after_step, tensorboard=settings.tensorboard, enabled=run.is_main) as log,
+            shown.running(run.total_steps, state.step),
+        ):
+            if checkpoint is None and run.validation is not None:
+                log.validation(0, validate(run, 0))
+            while state.step < run.total_steps:
+                report = train_step(run, state.step)
+                state = _advanced(run, state)
+                last = state.step == run.total_steps
+                _record(run, state.step, report, log, shown)
+
+                improved = False
+                if run.validation is not None and _due(settings.validate_every, state.step, last):
+                    scores = validate(run, state.step)
+                    log.validation(state.step, scores)
+                    improved = _better(scores["loss"], state.best_loss)
+                    if improved:
+                        state = replace(state, best_loss=scores["loss"], best_step=state.step)
+
+                # The largest over the ranks, since a signal may reach only one of them.
+                stopping = run.largest(stop.number or 0)
+                if improved or stopping or _due(settings.save_every, state.step, last):
+                    log.sync()
+                    _save(run, state)
+                if stopping and not last:
+                    shown.say(f"stopped by signal {stopping} after step {state.step}; resume with the same command")
+                    raise SystemExit(128 + stopping)
+        return _finished(run, state, shown, new=True)
+
+
+def _checked(
+    config: RunConfig | str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, object] | None
+) -> RunConfig:
+    if isinstance(config, str | Path):
+        return load_config(config, overrides or ())
+    return config_of(config, overrides or ())
+
+
+def _due(every: int | None, step: int, last: bool) -> bool:
+    return last or (every is not None and step % every == 0)
+
+
+def _better(loss: float | None, best: float | None) -> bool:
+    return loss is not None and (best is None or loss < best)
+
+
+def _write_config(run: Run) -> None:
+    """Room for two checkpoints, and the run directory's config file."""
+    if run.is_main:
+        require_space(run.run_dir, student_tensors(run.pair.student))
+        write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
+
+
+def _first_state(run: Run) -> TrainState:
+    return TrainState(
+        step=0,
+        samples_trained=0,
+        epoch=0.0,
+        total_steps=run.total_steps,
+        best_loss=None,
+        best_step=None,
+        config_digest=config_digest(run.config),
+        data_fingerprint=fingerprint(run.prompts),
+        provenance=run.pair.provenance,
+        versions=_versions(),
+    )
+
+
+def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
+    """The state of a checkpoint, with its weights and optimizer state put into the run.
+
+    Raises CheckpointError (SKD-K14) when data or models are not those the run was started with.
+    """
+    state, weights, moments = load(checkpoint)
+    now = _first_state(run)
+    refuse_differences(checkpoint, differences({"models": state.provenance}, {"models": now.provenance}), shown.say)
+    if state.data_fingerprint != now.data_fingerprint:
+        found = "the training rows are not those the run was started with"
+        raise CheckpointError(Problem("SKD-K14", str(checkpoint), found, "put them back, or choose another output"))
+    restore_student(run.pair.student, weights, checkpoint)
+    restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
+    run.pair.sync()
+    return replace(
+        now,
+        step=state.step,
+        samples_trained=state.samples_trained,
+        epoch=state.epoch,
+        best_loss=state.best_loss,
+        best_step=state.best_step,
+    )
+
+
+def _advanced(run: Run, state: TrainState) -> TrainState:
+    trained = state.samples_trained + run.config.train.batch_size
+    return replace(state, step=state.step + 1, samples_trained=trained, epoch=trained / len(run.prompts))
+
+
+def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
+    log.training(step, report.metrics)
+    log.trained(step, report.epochs, report.sample_ids)
+    shown.step(step, report.metrics)
+    every, rollout = run.config.train.samples_every, report.rollout
+    if every is not None and step % every == 0 and len(rollout):
+        pieces = pieces_of(run.pair.tokenizer, rollout.response_ids[0].tolist())
+        authors = rollout.authors[0].tolist()
+        prompt = run.pair.tokenizer.decode(rollout.prompt_ids[0].tolist(), skip_special_tokens=True)
+        sample_id = rollout.sample_ids[0]
+        log.sample(step, {"sample_id": sample_id, "prompt": prompt, "response": "".join(pieces), "authors": authors})
+        shown.response(f"step {step}, row {sample_id}:", pieces, authors)
+
+
+def _save(run: Run, state: TrainState) -> None:
+    if run.is_main:
+        student = run.pair.student
+        moments = optimizer_tensors(run.optimizer, student)
+        keep = run.config.train.keep
+        save(run.run_dir, state, student_tensors(student), moments, dump_config(run.config), keep=keep)
+    run.accelerator.wait_for_everyone()
+
+
+def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> TrainResult:
+    """Export the student, unless an earlier run already did, and say that the run is complete."""
+    student_dir = run.run_dir / "student"
+    if run.is_main and (new or not student_dir.is_dir()):
+        how = {"method": run.config.method, "steps": state.step, "config": state.config_digest}
+        measured = {"best validation loss": state.best_loss, "at step": state.best_step}
+        export_student(run.pair, student_dir, model_card({**how, **state.provenance, **state.versions}, measured))
+    run.accelerator.wait_for_everyone()
+    shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
+    return TrainResult(run.run_dir, state.step, run.run_dir / "metrics.jsonl", student_dir)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate", "safetensors")}

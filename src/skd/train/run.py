@@ -1,0 +1,104 @@
+"""What a run consists of once everything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from skd.config import RunConfig
+from skd.models import Pair, score
+from skd.objectives import Objective
+from skd.policies import Policy
+from skd.train.batch import StudentLoss
+from skd.types import Prompts, Rollout
+
+__all__ = ["Run", "adamw"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run; the loop changes weights and optimizer state, nothing else in here."""
+
+    config: RunConfig
+    run_dir: Path
+    pair: Pair
+    policy: Policy
+    objective: Objective
+    prompts: Prompts
+    """The whole training set."""
+    validation: Prompts | None
+    total_steps: int
+    accelerator: Accelerator
+    module: nn.Module
+    """``loss`` in the wrapper that synchronises gradients over the ranks."""
+    loss: StudentLoss
+    optimizer: AdamW
+
+    @property
+    def rank(self) -> int:
+        return int(self.accelerator.process_index)
+
+    @property
+    def world_size(self) -> int:
+        return int(self.accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    def shard(self, items: Prompts) -> Prompts:
+        """This rank's share: every world_size-th prompt, from its rank on."""
+        return items.select(range(self.rank, len(items), self.world_size))
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Each number summed over the ranks."""
+        if self.world_size == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        summed: Tensor = self.accelerator.reduce(mine, reduction="sum")
+        return [float(value) for value in summed]
+
+    def largest(self, value: int) -> int:
+        """The largest of a number over the ranks."""
+        if self.world_size == 1:
+            return value
+        everyone: Tensor = self.accelerator.gather(torch.tensor([value], device=self.accelerator.device))
+        return int(everyone.max())
+
+    def evidence(self, rollout: Rollout, rows: Sequence[int]) -> list[Tensor] | None:
+        """The teacher's hidden states for these responses: kept by the sampler, or computed now."""
+        if not self.objective.needs_teacher or not rows:
+            return None
+        if rollout.evidence is not None:
+            return [rollout.evidence[row] for row in rows]
+        prompts = [rollout.prompt_ids[row] for row in rows]
+        responses = [rollout.response_ids[row] for row in rows]
+        return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
+
+
+def adamw(student: nn.Module, config: RunConfig) -> AdamW:
+    """AdamW over the student; matrices decay, biases and norms do not."""
+    settings = config.train
+    matrices = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() >= 2]
+    vectors = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
+def fingerprint(prompts: Prompts) -> str:
+    """SHA-256 over the token ids of a training set and its references: tells whether the data are still the same."""
+    digest = hashlib.sha256()
+    for number, ids in enumerate(prompts.ids):
+        reference = None if prompts.references is None else list(prompts.references[number])
+        digest.update(repr((prompts.sample_ids[number], list(ids), reference)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""From a checked configuration to a run that is ready to step: cheap things first, weights last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from skd.config import ObjectiveConfig, RunConfig, resolve_model_path
+from skd.data.chat import encode_prompts
+from skd.data.rows import Row
+from skd.data.sources import load_rows
+from skd.models import Pair, load_pair
+from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL
+from skd.policies import build_policy
+from skd.train.batch import StudentLoss
+from skd.train.run import Run, adamw
+from skd.types import Prompts
+
+__all__ = ["PromptSource", "build_objective", "prepare", "total_steps"]
+
+PromptSource = Prompts | Sequence[str]
+"""Prompts as token ids, or as text."""
+
+
+def build_objective(config: ObjectiveConfig) -> Objective:
+    """The objective of a configuration."""
+    losses = {"nll": NLL(), "forward_kl": ForwardKL(), "reverse_kl": ReverseKL(), "jsd": JSD(config.beta)}
+    return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
+
+
+def total_steps(config: RunConfig, num_prompts: int) -> int:
+    """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""
+    settings = config.train
+    if settings.max_steps is not None:
+        return settings.max_steps
+    return max(1, -int(-settings.epochs * num_prompts // settings.batch_size))
+
+
+def prepare(
+    config: RunConfig,
+    accelerator: Accelerator,
+    *,
+    pair: Pair | None = None,
+    prompts: PromptSource | None = None,
+    validation: PromptSource | None = None,
+) -> Run:
+    """Load what the configuration names and was not given, and put the run together.
+
+    Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
+    """
+    source = config.data.validation
+    train_rows = load_rows(config.data.train) if prompts is None else prompts
+    validation_rows = load_rows(source) if validation is None and source is not None else validation
+    pair = pair or _load(config, accelerator)
+    train_set = _encoded(config, pair, train_rows)
+    held_out = None
+    if validation_rows is not None:
+        held_out = _encoded(config, pair, validation_rows)
+        held_out = held_out.select(range(min(len(held_out), config.train.validation_prompts)))
+    if config.train.gradient_checkpointing:
+        pair.student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    objective = build_objective(config.resolved_objective)
+    loss = StudentLoss(pair, objective, config.train.precision)
+    optimizer = adamw(pair.student, config)
+    return Run(
+        config=config,
+        run_dir=Path(config.output),
+        pair=pair,
+        policy=build_policy(config),
+        objective=objective,
+        prompts=train_set,
+        validation=held_out,
+        total_steps=total_steps(config, len(train_set)),
+        accelerator=accelerator,
+        module=accelerator.prepare_model(loss),
+        loss=loss,
+        optimizer=optimizer,
+    )
+
+
+def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
+    teacher, student = config.teacher, config.student
+    return load_pair(
+        None if teacher is None else resolve_model_path(teacher.path),
+        resolve_model_path(student.path),
+        teacher_revision=None if teacher is None else teacher.revision,
+        student_revision=student.revision,
+        teacher_dtype="float32" if teacher is None else teacher.dtype,
+        sample_dtype=student.dtype,
+        attention=student.attention,
+        device=accelerator.device,
+    )
+
+
+def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]) -> Prompts:
+    """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
+    if isinstance(source, Prompts):
+        return source
+    rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]
+    return encode_prompts(
+        rows,
+        pair.tokenizer,
+        chat=config.data.chat,
+        system=config.data.system,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        on_long_prompt=config.data.on_long_prompt,
+        stop_id=pair.end_id,
+    )

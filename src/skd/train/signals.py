@@ -1,0 +1,43 @@
+"""SIGTERM and SIGINT as a flag that the loop reads between steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["StopSignal"]
+
+_WATCHED = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignal:
+    """Inside the block the first SIGTERM or SIGINT only sets ``number``; a second one ends the process at once.
+
+    Leaving at once does no damage, since a save is whole or absent. Outside the main thread, where Python lets nobody
+    set handlers, the flag stays unset.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The signal that arrived; None when none did."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {watched: signal.signal(watched, self._arrived) for watched in _WATCHED}
+        return self
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.number = number
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for watched, handler in self._before.items():
+            signal.signal(watched, handler)

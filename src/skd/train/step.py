@@ -1,0 +1,196 @@
+"""One optimiser step: rollouts for all of it, micro-batches by token budget, one division by the global weight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from skd.data.batching import micro_batches
+from skd.data.order import batch_at
+from skd.errors import NumericsError, Problem
+from skd.faults import point
+from skd.policies import RolloutKey
+from skd.train.batch import collate
+from skd.train.files import write_atomic
+from skd.train.run import Run
+from skd.train.schedule import lr_factor
+from skd.types import DATA, STUDENT, TEACHER, Rollout
+
+__all__ = ["StepReport", "roll_out_step", "row_batches", "train_step"]
+
+_AUTHORS = {"data": DATA, "student": STUDENT, "teacher": TEACHER}
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did."""
+
+    metrics: dict[str, float | int | None]
+    rollout: Rollout
+    """The responses of this rank."""
+    epochs: list[int]
+    sample_ids: list[int]
+    """The prompts of the whole step, all ranks, in data order."""
+
+
+@dataclass
+class _Sums:
+    """Sums over the micro-batches of this rank."""
+
+    loss: float = 0.0
+    author_loss: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
+    author_tokens: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
+
+    def add(self, loss: Tensor, token_loss_N: Tensor, author_N: Tensor) -> None:
+        self.loss += loss.item()
+        for name, author in _AUTHORS.items():
+            mine_N = author_N == author
+            self.author_loss[name] += token_loss_N[mine_N].sum().item()
+            self.author_tokens[name] += mine_N.sum().item()
+
+
+def train_step(run: Run, step: int) -> StepReport:
+    """Take optimiser step number ``step``, counted from 0.
+
+    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite.
+    """
+    settings, student = run.config.train, run.pair.student
+    started = time.perf_counter()
+    rollout, epochs, sample_ids = roll_out_step(run, step)
+    sampled = time.perf_counter()
+
+    lengths = [len(ids) for ids in rollout.response_ids]
+    weights = run.objective.token_weights(lengths)
+    # Nothing to learn from (every response empty) is a step with gradient zero, not a division by zero.
+    total_weight = run.total([run.objective.total_weight(lengths)])[0] or 1.0
+    batches = row_batches(rollout, settings.micro_batch_tokens)
+    count = run.largest(max(len(batches), 1))
+    sums = _Sums()
+    run.optimizer.zero_grad(set_to_none=True)
+    with run.pair.training():
+        for index in range(count):
+            rows = batches[index] if index < len(batches) else []
+            batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
+            torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
+            with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
+                loss, token_loss_N = run.module(batch)
+                # Times the ranks, because the wrapper averages gradients over them.
+                run.accelerator.backward(loss * (run.world_size / total_weight))
+            sums.add(loss, token_loss_N, batch.author_N)
+            point("backward")
+
+    gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
+    grad_norm = float(get_total_norm(gradients))
+    metrics = _metrics(run, rollout, sums, total_weight)
+    _refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
+    if settings.clip_norm is not None:
+        clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
+    factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
+    for group in run.optimizer.param_groups:
+        group["lr"] = settings.lr * factor
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.pair.sampling_student is not run.pair.student:
+        run.pair.sync()
+    point("step")
+
+    ended = time.perf_counter()
+    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
+    metrics |= {"tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
+    return StepReport(metrics, rollout, epochs, sample_ids)
+
+
+def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
+    """This rank's responses of a step, with the epochs and sample ids of all its prompts."""
+    settings = run.config.train
+    size = settings.batch_size
+    keys = batch_at(step * size, size, len(run.prompts), settings.seed)
+    epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
+    prompts = run.prompts.select(rows)
+    key = RolloutKey(seed=settings.seed, epochs=epochs[run.rank :: run.world_size], step=step)
+    rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
+    point("rollout")
+    return rollout, epochs, list(prompts.sample_ids)
+
+
+def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
+    """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens."""
+    rows = [row for row, ids in enumerate(rollout.response_ids) if len(ids)]
+    lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
+    return [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+
+
+def _dropout_seed(seed: int, step: int, index: int, rank: int) -> int:
+    """Dropout as a pure function of its place in the run, so that a resumed run drops the same units."""
+    text = f"dropout {seed} {step} {index} {rank}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
+def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> dict[str, float | int | None]:
+    stats = rollout.stats
+    counts = [
+        rollout.num_tokens,
+        len(rollout),
+        int(rollout.truncated.sum()),
+        stats.kept,
+        stats.replaced,
+        stats.wasted,
+    ]
+    mine = [sums.loss, *counts, *sums.author_loss.values(), *sums.author_tokens.values()]
+    loss, tokens, responses, truncated, kept, replaced, wasted, *by_author = run.total(mine)
+    losses, numbers = by_author[: len(_AUTHORS)], by_author[len(_AUTHORS) :]
+    return {
+        "loss": loss / total_weight,
+        "tokens": int(tokens),
+        "acceptance_rate": _ratio(kept, kept + replaced),
+        "replaced_share": _ratio(numbers[-1], tokens),
+        "truncated_share": _ratio(truncated, responses),
+        "wasted": int(wasted),
+        "seconds_draft": stats.seconds_draft,
+        "seconds_judge": stats.seconds_judge,
+        "seconds_rest": stats.seconds_rest,
+        **{f"loss_{name}": _ratio(*pair) for name, *pair in zip(_AUTHORS, losses, numbers, strict=True)},
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
+    if loss is not None and math.isfinite(loss) and math.isfinite(grad_norm):
+        return
+    suffix = "" if run.is_main else f"-rank-{run.rank}"
+    path = run.run_dir / f"nonfinite-step-{step}{suffix}.json"
+    rows = [
+        {
+            "sample_id": rollout.sample_ids[row],
+            "response_index": rollout.response_index[row],
+            "prompt_ids": rollout.prompt_ids[row].tolist(),
+            "response_ids": rollout.response_ids[row].tolist(),
+        }
+        for row in range(len(rollout))
+    ]
+    parameters = [
+        name
+        for name, parameter in run.pair.student.named_parameters()
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+    ]
+    found = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "parameters": parameters, "responses": rows}
+    write_atomic(path, json.dumps(found) + "\n")
+    raise NumericsError(
+        Problem(
+            "SKD-T01",
+            f"step {step}",
+            f"loss {loss} or gradient norm {grad_norm} is not finite; no update was made; the responses are in {path}",
+            "resume from the last checkpoint with a smaller train.lr or train.precision: fp32",
+        )
+    )

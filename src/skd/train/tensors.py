@@ -1,0 +1,85 @@
+"""Weights and AdamW state as tensors by parameter name, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from skd.errors import CheckpointError, Problem
+
+__all__ = ["optimizer_tensors", "restore_optimizer", "restore_student", "student_tensors"]
+
+_SLOTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def student_tensors(student: nn.Module) -> dict[str, Tensor]:
+    """Every parameter by name, tied ones once. The tensors share memory with the model."""
+    return {name: parameter.detach() for name, parameter in student.named_parameters()}
+
+
+def restore_student(student: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copy saved weights into the model. Raises CheckpointError (SKD-K05) unless names and shapes are the model's."""
+    parameters = dict(student.named_parameters())
+    _require_same(set(tensors), set(parameters), source, "weights")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            _require_shape(name, tensors[name], parameter, source)
+            parameter.copy_(tensors[name])
+
+
+def optimizer_tensors(optimizer: AdamW, student: nn.Module) -> dict[str, Tensor]:
+    """AdamW's state as ``SLOT.NAME``; parameters that never had a gradient have none."""
+    return {
+        f"{slot}.{name}": optimizer.state[parameter][slot].detach()
+        for name, parameter in student.named_parameters()
+        if parameter in optimizer.state
+        for slot in _SLOTS
+    }
+
+
+def restore_optimizer(optimizer: AdamW, student: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Put saved AdamW state back. Raises CheckpointError (SKD-K05) on a name that the model lacks, or half a state."""
+    parameters = dict(student.named_parameters())
+    saved = {name.partition(".")[2] for name in tensors}
+    _require_same(
+        {f"{slot}.{name}" for name in saved & set(parameters) for slot in _SLOTS}, set(tensors), source, "state"
+    )
+    for name in sorted(saved):
+        parameter = parameters[name]
+        moments = {slot: tensors[f"{slot}.{name}"] for slot in ("exp_avg", "exp_avg_sq")}
+        for moment in moments.values():
+            _require_shape(name, moment, parameter, source)
+        # AdamW keeps its step counter on the CPU, unless it is captured or fused; ours is neither.
+        optimizer.state[parameter] = {
+            "step": tensors[f"step.{name}"].clone(),
+            **{slot: moment.to(parameter.device, copy=True) for slot, moment in moments.items()},
+        }
+
+
+def _require_same(found: set[str], expected: set[str], source: Path, what: str) -> None:
+    different = sorted(found ^ expected)
+    if different:
+        raise CheckpointError(
+            Problem(
+                "SKD-K05",
+                str(source),
+                f"{len(different)} {what} of the checkpoint and of the model do not match, first {different[0]}",
+                "resume with the model that the run was started with",
+            )
+        )
+
+
+def _require_shape(name: str, found: Tensor, expected: Tensor, source: Path) -> None:
+    if found.shape != expected.shape:
+        raise CheckpointError(
+            Problem(
+                "SKD-K05",
+                str(source),
+                f"{name} has shape {tuple(found.shape)}, the model has {tuple(expected.shape)}",
+                "resume with the model that the run was started with",
+            )
+        )

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from skd.train.log import JsonLines, RunLog
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', '{"step": 4}'])
+def test_reopening_drops_later_steps_and_a_half_last_line(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "validation": {}}\n{"step": 3}\n' + torn)
+    log = JsonLines(path, after_step=2)
+    log.append({"step": 3, "again": True})
+    log.close()
+    assert rows(path) == [{"step": 1}, {"step": 2}, {"step": 2, "validation": {}}, {"step": 3, "again": True}]
+
+
+def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path):
+    log = JsonLines(tmp_path / "x.jsonl", after_step=0)
+    log.append({"step": 1})
+    assert rows(tmp_path / "x.jsonl") == [{"step": 1}]
+    log.close()
+
+
+def test_numbers_that_json_does_not_have_become_null(tmp_path):
+    with RunLog(tmp_path, after_step=-1, tensorboard=False) as log:
+        log.training(1, {"loss": float("nan"), "tokens": 3})
+        log.validation(1, {"loss": float("inf")})
+    assert rows(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "loss": None, "tokens": 3},
+        {"step": 1, "validation": {"loss": None}},
+    ]
+
+
+def test_a_fresh_start_empties_what_an_earlier_one_left(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation": {}}\n{"step": 1}\n')
+    with RunLog(tmp_path, after_step=-1, tensorboard=False):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with RunLog(tmp_path, after_step=-1, tensorboard=True) as log:
+        log.training(1, {"loss": 0.5, "acceptance_rate": None})
+        log.validation(1, {"loss": 0.25})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["train/loss", "validation/loss"]
+    assert events.Scalars("validation/loss")[0].value == 0.25
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    with RunLog(tmp_path, after_step=-1, tensorboard=True, enabled=False) as log:
+        log.training(1, {"loss": 0.5})
+        log.sync()
+    assert list(tmp_path.iterdir()) == []
