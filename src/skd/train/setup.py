@@ -12,7 +12,7 @@ from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.data.sources import load_rows
 from skd.models import Pair, load_pair
-from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL
+from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
 from skd.policies import build_policy
 from skd.train.batch import StudentLoss
 from skd.train.run import Run, adamw
@@ -26,7 +26,12 @@ PromptSource = Prompts | Sequence[str]
 
 def build_objective(config: ObjectiveConfig) -> Objective:
     """The objective of a configuration."""
-    losses = {"nll": NLL(), "forward_kl": ForwardKL(), "reverse_kl": ReverseKL(), "jsd": JSD(config.beta)}
+    losses: dict[str, TokenLoss] = {
+        "nll": NLL(),
+        "forward_kl": ForwardKL(),
+        "reverse_kl": ReverseKL(),
+        "jsd": JSD(config.beta),
+    }
     return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
 
 
