@@ -7,59 +7,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skd.config import RunConfig, dump_config
-from skd.errors import ConfigError
+from skd.errors import ConfigError, Problem
 from tests.config.conftest import BASE
 
 Load = Callable[..., RunConfig]
 
 relaxed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-WORDS = [
-    "train",
-    "lr",
-    "data",
-    "student",
-    "policy",
-    "kind",
-    "gate",
-    "top_k",
-    "method",
-    "hf_a",
-    "no",
-    "012",
-    "1e-5",
-    "12:30",
-    "2024-13-45",
-    ".nan",
-    "0b",
-    "0x_",
-]
-MARKS = [
-    ":",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    "&a",
-    "*a",
-    "!!int",
-    "!",
-    "'",
-    '"',
-    "#",
-    "|",
-    ">",
-    "?",
-    "---",
-    "...",
-    "<<",
-    "=",
-    "~",
-    "%",
-    "@",
-]
-FRAGMENTS = st.sampled_from([*WORDS, *MARKS, ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000])
+_WORDS = "train lr data student policy kind gate top_k method no 012 1e-5 12:30 2024-13-45 .nan 0b 0x_ hf_a ~ <<"
+_MARKS = ": { } [ ] , &a *a !!int ! ' \" # | > ? --- ... = % @ - "
+FRAGMENTS = st.sampled_from(
+    [*_WORDS.split(), *_MARKS.split(), ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000]
+)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -79,18 +38,23 @@ TREES = st.recursive(
 )
 
 
-def accepted_or_refused(load: Load, text: str | bytes, *overrides: str) -> None:
+def loaded(load: Load, text: str | bytes, *overrides: str) -> tuple[RunConfig | None, tuple[Problem, ...]]:
     try:
-        config = load(text, *overrides)
+        return load(text, *overrides), ()
     except ConfigError as error:
-        refused = error.problems
-    else:
+        return None, error.problems
+
+
+def accepted_or_refused(load: Load, text: str | bytes, *overrides: str) -> None:
+    config, problems = loaded(load, text, *overrides)
+    if config is not None:
         assert load(dump_config(config)) == config
         return
-    assert refused
-    for problem in refused:
-        assert str(problem).startswith("error[SKD-C")
-        assert problem.place or problem.found
+    assert problems
+    for problem in problems:
+        assert problem.code.startswith("SKD-C")
+        assert problem.place
+        assert problem.found
         assert problem.remedy
 
 
