@@ -67,7 +67,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must", "config_path": "train.yaml"}
+    assert kwargs == {"resume": "must"}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:

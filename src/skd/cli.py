@@ -88,7 +88,7 @@ def train(
         return
     from skd.train.loop import train as run
 
-    run(run_config, resume=resume.value, config_path=config)
+    run(run_config, resume=resume.value)
 
 
 @app.command()
