@@ -14,7 +14,7 @@ import skd.live
 import skd.quickstart
 import skd.report
 from skd.cli import main
-from skd.config import RunConfig, load_config
+from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
 from skd.live import GenerateOptions
 
@@ -251,12 +251,3 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
         "sys.exit(0 if codes == [0, 2, 0] and not heavy else 1)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
-
-
-def test_the_config_given_to_train_is_a_run_config(config: str, calls: list[Any]) -> None:
-    skd.train(config, {"train.max_steps": 2})
-    skd.train(load_config(config))
-    assert [call[1][0].train.max_steps for call in calls] == [2, None]
-    assert all(isinstance(call[1][0], RunConfig) for call in calls)
-    with pytest.raises(skd.ConfigError, match="overrides were given with a RunConfig"):
-        skd.train(load_config(config), {"train.max_steps": 2})

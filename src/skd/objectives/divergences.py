@@ -153,5 +153,5 @@ def _q_minus_p(p_NV: Tensor, q_logp_NV: Tensor, gap_NV: Tensor) -> Tensor:
 
     Never that way where q is far above p, for q/p overflows.
     """
-    close_NV = gap_NV.clamp(min=-1.0).neg_().expm1_().mul_(p_NV)
+    close_NV = gap_NV.neg().expm1_().mul_(p_NV)
     return torch.where(gap_NV > -1.0, close_NV, q_logp_NV.exp().sub_(p_NV))
