@@ -13,6 +13,7 @@ import pytest
 import skd.live
 import skd.quickstart
 import skd.report
+import skd.train.loop
 from skd.cli import main
 from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
@@ -54,7 +55,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
 
         return call
 
-    monkeypatch.setitem(sys.modules, "skd.train.loop", SimpleNamespace(train=recorder("train")))
+    monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
     monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=recorder("evaluate")))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)

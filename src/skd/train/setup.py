@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from skd.config import ObjectiveConfig, RunConfig, resolve_model_path
 from skd.data.chat import encode_prompts
@@ -65,7 +66,7 @@ def prepare(
         held_out = _encoded(config, pair, validation_rows)
         held_out = held_out.select(range(min(len(held_out), config.train.validation_prompts)))
     if config.train.gradient_checkpointing:
-        pair.student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(pair.student)
     objective = build_objective(config.resolved_objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
@@ -83,6 +84,12 @@ def prepare(
         loss=loss,
         optimizer=optimizer,
     )
+
+
+def _checkpoint_activations(student: PreTrainedModel) -> None:
+    # transformers renamed this in a 5.x release and warns at the old name.
+    enable = getattr(student, "activation_checkpointing_enable", None) or student.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
