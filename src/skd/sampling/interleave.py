@@ -9,7 +9,8 @@ the next round. Sampling by the student alone or the teacher alone is the same l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from skd.sampling.warp import Warp, draw
 from skd.types import STUDENT, TEACHER, Head, Prompts, Rollout, SamplerStats
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from skd.models.pair import Pair
 
 __all__ = ["OnCommit", "interleave"]
@@ -67,8 +70,8 @@ def interleave(
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
     Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
-    the cap; ModelError when the
-    gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
+    the cap; ModelError when the gate needs a teacher and the pair has none; NumericsError when a model's output is not
+    finite.
     """
     gate = gate or TopK()
     _require_positive(
@@ -93,9 +96,10 @@ def interleave(
         evidence=evidence and gate.judges,
         on_commit=on_commit,
     )
-    rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
-    if evidence and not gate.judges and pair.teacher is not None:
-        rollout = _with_evidence(pair, rollout)
+    with _evaluating(pair.sampling_student, pair.teacher):
+        rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
+        if evidence and not gate.judges and pair.teacher is not None:
+            rollout = _with_evidence(pair, rollout)
     return rollout
 
 
@@ -389,6 +393,19 @@ def _require_positive(**counts: int) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+@contextmanager
+def _evaluating(*models: PreTrainedModel | None) -> Iterator[None]:
+    """Dropout off while sampling; every model's own mode afterwards."""
+    modes = [(model, model.training) for model in models if model is not None]
+    for model, _ in modes:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, was_training in modes:
+            model.train(was_training)
 
 
 def _require_room(prompts: Prompts, cap: int, context: int) -> None:
