@@ -132,10 +132,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, too.")] = None,
 ) -> None:
     """Measure a model on a task, with a 95 % interval."""
-    from skd.config import resolve_model_path
     from skd.evaluate.run import evaluate as run
 
-    result = run(resolve_model_path(model), task=task.value, size=size, split=split.value, out=out)
+    result = run(model, task=task.value, size=size, split=split.value, out=out)
     print(result.line())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from skd.config import RunConfig, config_of, resolve_model_path
+from skd.config import RunConfig, config_of
 from skd.data.rows import Split
 from skd.data.tasks import TASKS
 from skd.evaluate.run import EvaluationResult, evaluate
@@ -93,7 +93,7 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
         f"Task {task}: “{rows[0].prompt}” → “{rows[0].response}”. {NUM_TEST:,} held-out test items, one seed."
     )
     before = {
-        name: _measure(resolve_model_path(f"builtin:{task}/{model}"), task)
+        name: _measure(f"builtin:{task}/{model}", task)
         for name, model in (("teacher", "teacher"), ("start", "student"))
     }
     for name, measured in before.items():

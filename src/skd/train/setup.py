@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import ObjectiveConfig, RunConfig, resolve_model_path
+from skd.config import ObjectiveConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.data.sources import load_rows
@@ -95,8 +95,8 @@ def _checkpoint_activations(student: PreTrainedModel) -> None:
 def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     teacher, student = config.teacher, config.student
     return load_pair(
-        None if teacher is None else resolve_model_path(teacher.path),
-        resolve_model_path(student.path),
+        None if teacher is None else teacher.path,
+        student.path,
         teacher_revision=None if teacher is None else teacher.revision,
         student_revision=student.revision,
         teacher_dtype="float32" if teacher is None else teacher.dtype,
