@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import resource
+import shutil
 import stat
 
 import pytest
@@ -232,3 +234,32 @@ def test_what_does_not_read_back_is_an_error_and_nothing_is_pruned(tmp_path, mon
     with pytest.raises(CheckpointError, match="a flipped bit"):
         save(tmp_path, 3)
     assert names(tmp_path) == ["step-1", "step-2", "step-3"]
+
+
+def test_disk_full_at_any_byte_leaves_the_old_one_whole(tmp_path):
+    """RLIMIT_FSIZE stands in for a full disk: every file of a save ends early at one budget or another."""
+    sizes = [path.stat().st_size for path in save(tmp_path, 1).iterdir()]
+    for budget in range(0, max(sizes), 37):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (budget, budget))
+                save(tmp_path, 2)
+            except ResourceError as error:
+                code = 8 if error.problems[0].code == "SKD-K03" else 1
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
+        assert names(tmp_path) == ["step-1"]
+        assert ckpt.defect(tmp_path / "checkpoints" / "step-1") is None
+
+
+def test_a_run_needs_room_for_two_checkpoints(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=215))
+    weights = {"w": torch.zeros(9)}
+    with pytest.raises(ResourceError, match="two checkpoints need 216 bytes, and 215 bytes are free"):
+        ckpt.require_space(tmp_path, weights)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=216))
+    ckpt.require_space(tmp_path, weights)
