@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from skd.config import RunConfig, config_digest, config_of, dump_config, load_co
 from skd.errors import CheckpointError, Problem
 from skd.models import Pair, export_student
 from skd.models.card import model_card
-from skd.train.checkpoint import TrainState, load, remove_stale, require_space, save
+from skd.train.checkpoint import TrainState, load, require_space, save
+from skd.train.directory import remove_stale
 from skd.train.files import write_atomic
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
@@ -129,7 +131,7 @@ def _due(every: int | None, step: int, last: bool) -> bool:
 
 
 def _better(loss: float | None, best: float | None) -> bool:
-    return loss is not None and (best is None or loss < best)
+    return loss is not None and math.isfinite(loss) and (best is None or loss < best)
 
 
 def _make_ready(run: Run, shown: Display) -> None:

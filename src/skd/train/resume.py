@@ -11,7 +11,7 @@ import yaml
 
 from skd.config import RunConfig
 from skd.errors import CheckpointError, Problem
-from skd.train.checkpoint import latest_whole
+from skd.train.directory import latest_whole
 from skd.train.manifest import CONFIG_FILE
 
 __all__ = ["ResumeMode", "differences", "find_start", "refuse_differences"]
