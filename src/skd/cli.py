@@ -135,7 +135,8 @@ def evaluate(
     from skd.config import resolve_model_path
     from skd.evaluate.run import evaluate as run
 
-    run(resolve_model_path(model), task=task.value, size=size, split=split.value, out=out)
+    result = run(resolve_model_path(model), task=task.value, size=size, split=split.value, out=out)
+    print(result.line())
 
 
 @app.command()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import skd
-from skd.errors import DataError, ModelError, SkdError
+from skd.errors import DataError, ModelError, NumericsError, SkdError
 from skd.types import Prompts
 from tests.sampling.cases import PROMPT_IDS, Case, assert_same, expected
 from tests.tiny import tiny_tokenizer
@@ -131,3 +131,26 @@ def test_a_stop_string_in_the_prompt_does_not_stop():
 def test_impossible_numbers_are_refused(name):
     with pytest.raises((ValueError, SkdError)):
         Case().run(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("gate", "role"),
+    [("top_k", "teacher"), ("top_k", "student"), ("accept_all", "student"), ("accept_none", "teacher")],
+)
+def test_a_model_that_is_not_finite_stops_the_run(gate, role):
+    case = Case(gate=gate, prompts=((5, 6),), samples=(3,), both=(("layers", 1),))
+    norm = getattr(case.pair, role).base_model.norm.weight
+    before = norm.detach().clone()
+    try:
+        with torch.no_grad():
+            norm[0] = float("nan")
+        with pytest.raises(NumericsError, match=f"prompt 3: .*{role}"):
+            case.run()
+    finally:
+        with torch.no_grad():
+            norm.copy_(before)
+
+
+def test_an_empty_stop_string_is_refused():
+    with pytest.raises(SkdError, match="stop_strings"):
+        Case().run(stop_strings=("",))

@@ -39,10 +39,11 @@ def load_rows(source: FileSource | TaskSource, *, at_least: int = 1) -> list[Row
     (SKD-D04), empty texts (SKD-D05), too few rows (SKD-D12).
     """
     if source.kind == "task":
-        rows, place = TASKS[source.name].rows(source.split, source.size, source.seed), source.name
+        rows = TASKS[source.name].rows(source.split, source.size, source.seed)
     else:
-        rows, place = _file_rows(source), source.path
+        rows = _file_rows(source)
     if len(rows) < at_least:
+        place = source.name if source.kind == "task" else source.path
         found = f"{len(rows)} rows, but at least {at_least} are needed for one batch"
         raise DataError(Problem("SKD-D12", place, found, "add rows or lower the batch size"))
     return rows

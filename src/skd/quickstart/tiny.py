@@ -40,7 +40,7 @@ def build_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate([*specials, *task.words])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="<pad>",
         eos_token="</s>",
@@ -66,7 +66,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
         **special_ids,
     )
     model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(do_sample=False, **special_ids)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(do_sample=False, **special_ids)
     return model
 
 
@@ -89,7 +89,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Seq
 @torch.inference_mode()
 def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row]) -> float:
     """Share of rows whose greedy response, by transformers' own ``generate``, is entirely right."""
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     right = 0
     for start in range(0, len(rows), 250):
         batch = rows[start : start + 250]

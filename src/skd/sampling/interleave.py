@@ -9,7 +9,8 @@ the next round. Sampling by the student alone or the teacher alone is the same l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from skd.sampling.warp import Warp, draw
 from skd.types import STUDENT, TEACHER, Head, Prompts, Rollout, SamplerStats
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from skd.models.pair import Pair
 
 __all__ = ["OnCommit", "interleave"]
@@ -67,14 +70,16 @@ def interleave(
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
     Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
-    the cap; ModelError when the
-    gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
+    the cap; ModelError when the gate needs a teacher and the pair has none; NumericsError when a model's output is not
+    finite.
     """
     gate = gate or TopK()
     _require_positive(
         block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt
     )
     prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
+    if "" in stop_strings:
+        raise ConfigError(Problem("SKD-C07", "stop_strings", "holds an empty text, which ends everything", "remove it"))
     _require_room(prompts, max_new_tokens, pair.context)
     epochs = [epoch] * len(prompts) if isinstance(epoch, int) else list(epoch)
     requests = [
@@ -93,9 +98,10 @@ def interleave(
         evidence=evidence and gate.judges,
         on_commit=on_commit,
     )
-    rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
-    if evidence and not gate.judges and pair.teacher is not None:
-        rollout = _with_evidence(pair, rollout)
+    with _evaluating(pair.sampling_student, pair.teacher):
+        rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
+        if evidence and not gate.judges and pair.teacher is not None:
+            rollout = _with_evidence(pair, rollout)
     return rollout
 
 
@@ -124,13 +130,13 @@ class _Sampler:
             self._fill(slots)
             num_keys = min(capacity, -(-(slots.num_keys + block) // _KEYS_STEP) * _KEYS_STEP)
             clock.lap("rest")
-            ids_BG, student_logps = self._draft(slots, block, num_keys)
+            ids_BG, student_logps, drafts_finite_B = self._draft(slots, block, num_keys)
             clock.lap("draft")
             kept_B, ids_BG, hidden_BGD, state_BGS = self._judge(slots, ids_BG, student_logps, num_keys)
             clock.lap("judge")
             drafted += slots.num_active * block * self.gate.drafts
             rounds += 1
-            self._commit(slots, kept_B, ids_BG, hidden_BGD, state_BGS, done)
+            self._commit(slots, kept_B, ids_BG, hidden_BGD, state_BGS, drafts_finite_B, done)
             self._shrink(slots)
         clock.lap("rest")
         return self._rollout(requests, done, drafted, rounds, clock.seconds())
@@ -167,20 +173,23 @@ class _Sampler:
             for model in self._models():
                 model.keep_rows(rows_b)
 
-    def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor]]:
+    def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Drafted ids [B, G], what each was drawn from where the gate asks, and whether the student was finite [B]."""
+        finite_B = torch.ones_like(slots.active_B)
         if self._student is None:
-            return slots.pending_B.unsqueeze(1), []
+            return slots.pending_B.unsqueeze(1), [], finite_B
         model, head = self._student
         noise_BG = slots.noise(block)[0]
         token_B, drafts, logps = slots.pending_B, [], []
         for offset in range(block):
             hidden_B1D = model.forward(token_B.unsqueeze(1), slots.cursor_B + offset, num_keys)
+            finite_B = finite_B & hidden_B1D.isfinite().flatten(1).all(dim=1)
             logp_BV = self.student_warp.log_probs(head.logits(hidden_B1D[:, -1]))
             token_B = draw(logp_BV, noise_BG[:, offset])
             drafts.append(token_B)
             if self.gate.needs_student:
                 logps.append(logp_BV)
-        return torch.stack(drafts, dim=1), logps
+        return torch.stack(drafts, dim=1), logps, finite_B
 
     def _judge(
         self, slots: Slots, ids_BG: Tensor, student_logps: list[Tensor], num_keys: int
@@ -215,6 +224,7 @@ class _Sampler:
         ids_BG: Tensor,
         hidden_BGD: Tensor | None,
         state_BGS: Tensor | None,
+        drafts_finite_B: Tensor,
         done: dict[int, _Response],
     ) -> None:
         block = ids_BG.shape[1]
@@ -235,17 +245,19 @@ class _Sampler:
         slots.advance(count_B)
         finite_B = torch.ones_like(ended_B) if hidden_BGD is None else hidden_BGD.isfinite().flatten(1).all(dim=1)
         # The one look of the host per round.
-        counts, ended, finite = torch.stack([count_B, ended_B.long(), finite_B.long()]).tolist()
+        flags = [ended_B.long(), drafts_finite_B.long(), finite_B.long()]
+        counts, ended, *finite = torch.stack([count_B, *flags]).tolist()
         self._settle(slots, counts, ended, finite, done)
 
     def _settle(
-        self, slots: Slots, counts: list[int], ended: list[int], finite: list[int], done: dict[int, _Response]
+        self, slots: Slots, counts: list[int], ended: list[int], finite: list[list[int]], done: dict[int, _Response]
     ) -> None:
         for slot, request in enumerate(slots.held):
             if request is None:
                 continue
-            if not finite[slot]:
-                raise _not_finite(request)
+            for role, flags in zip(("student", "teacher"), finite, strict=True):
+                if not flags[slot]:
+                    raise _not_finite(request, role)
             start, slots.lengths[slot] = slots.lengths[slot], slots.lengths[slot] + counts[slot]
             length = slots.lengths[slot]
             if self.on_commit is not None:
@@ -391,6 +403,19 @@ def _require_positive(**counts: int) -> None:
         raise ConfigError(problems)
 
 
+@contextmanager
+def _evaluating(*models: PreTrainedModel | None) -> Iterator[None]:
+    """Dropout off while sampling; every model's own mode afterwards."""
+    modes = [(model, model.training) for model in models if model is not None]
+    for model, _ in modes:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, was_training in modes:
+            model.train(was_training)
+
+
 def _require_room(prompts: Prompts, cap: int, context: int) -> None:
     for row, ids in zip(prompts.sample_ids, prompts.ids, strict=True):
         if len(ids) == 0:
@@ -406,12 +431,12 @@ def _require_room(prompts: Prompts, cap: int, context: int) -> None:
             )
 
 
-def _not_finite(request: Request) -> NumericsError:
+def _not_finite(request: Request, role: str) -> NumericsError:
     return NumericsError(
         Problem(
             "SKD-G06",
             f"prompt {request.sample_id}",
-            "the teacher's hidden states are not finite",
-            "check the teacher's weights and dtype (float16 overflows; use bfloat16 or float32)",
+            f"the {role}'s hidden states are not finite",
+            f"check the {role}'s weights and dtype (float16 overflows; use bfloat16 or float32)",
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,10 @@ from skd.train.step import StepReport, train_step
 from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
 from skd.train.validate import pieces_of, validate
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["Measure", "TrainResult", "train"]
+
+Measure = Callable[[Pair], Mapping[str, float]]
+"""Scores of a pair's student by name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def train(
     pair: Pair | None = None,
     prompts: PromptSource | None = None,
     validation: PromptSource | None = None,
+    measure: Measure | None = None,
     display: bool = True,
 ) -> TrainResult:
     """Train a student by any method, from start to end or from where an earlier run stopped.
@@ -66,6 +70,7 @@ def train(
         pair: models already loaded, instead of those the configuration names. Its student is trained in place.
         prompts: the training set, instead of the configuration's: texts, or token ids with references.
         validation: the validation set, likewise.
+        measure: scores of the student, taken and logged at every validation beside the loss.
         display: show progress and samples on standard error.
 
     Raises:
@@ -92,7 +97,7 @@ def train(
             shown.running(run.total_steps, state.step),
         ):
             if checkpoint is None and run.validation is not None:
-                log.validation(0, validate(run, 0))
+                log.validation(0, validate(run, 0) | _measured(run, measure))
             while state.step < run.total_steps:
                 report = train_step(run, state.step)
                 state = _advanced(run, state)
@@ -101,7 +106,7 @@ def train(
 
                 improved = False
                 if run.validation is not None and _due(settings.validate_every, state.step, last):
-                    scores = validate(run, state.step)
+                    scores = validate(run, state.step) | _measured(run, measure)
                     log.validation(state.step, scores)
                     improved = _better(scores["loss"], state.best_loss)
                     if improved:
@@ -124,6 +129,10 @@ def _checked(
     if isinstance(config, str | Path):
         return load_config(config, overrides or ())
     return config_of(config, overrides or ())
+
+
+def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
+    return {} if measure is None or not run.is_main else dict(measure(run.pair))
 
 
 def _due(every: int | None, step: int, last: bool) -> bool:
