@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from skd.errors import CheckpointError, Problem
 from skd.models import Pair, export_student
 from skd.models.card import model_card
 from skd.train.checkpoint import TrainState, load, require_space, save
+from skd.train.directory import remove_stale
 from skd.train.files import write_atomic
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
@@ -88,7 +90,7 @@ def train(
         state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
-        _write_config(run)
+        _make_ready(run, shown)
         after_step = state.step if checkpoint else -1
         with (
             RunLog(run_dir, after_step=after_step, tensorboard=settings.tensorboard, enabled=run.is_main) as log,
@@ -138,12 +140,14 @@ def _due(every: int | None, step: int, last: bool) -> bool:
 
 
 def _better(loss: float | None, best: float | None) -> bool:
-    return loss is not None and (best is None or loss < best)
+    return loss is not None and math.isfinite(loss) and (best is None or loss < best)
 
 
-def _write_config(run: Run) -> None:
-    """Room for two checkpoints, and the run directory's config file."""
+def _make_ready(run: Run, shown: Display) -> None:
+    """Tidy the run directory, make sure of room for two checkpoints, and write its config file."""
     if run.is_main:
+        for name in remove_stale(run.run_dir):
+            shown.say(f"removed {name}, left by an interrupted save")
         require_space(run.run_dir, student_tensors(run.pair.student))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
 
