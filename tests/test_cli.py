@@ -56,7 +56,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=recorder("evaluate")))
+    evaluate = recorder("evaluate", SimpleNamespace(line=lambda: "90 %"))
+    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=evaluate))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
