@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from skd.models import Pair
 from skd.report.quickstart import MethodRow, QuickstartPage, write_quickstart
 from skd.text import write_text
 from skd.train import train
+from skd.versions import versions
 
 __all__ = ["PLANS", "Plan", "run"]
 
@@ -32,7 +31,7 @@ TEST_SEED, CURVE_SEED = 20, 21
 
 LABELS = {
     "teacher": "teacher",
-    "start": "student, at the start",
+    "start": "student at start",
     "skd": "SKD",
     "on_policy": "on-policy KD",
     "supervised_kd": "supervised KD",
@@ -200,9 +199,9 @@ def _table_rows(before: Mapping[str, EvaluationResult], trained: Mapping[str, Tr
 
 
 def _table(rows: Sequence[MethodRow]) -> Table:
-    table = Table(title="Exact match on held-out items, with 95 % intervals; one seed")
-    for heading in ("", "score", "95 % interval", "against the start", "95 % interval, paired", "steps", "seconds"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, with 95 % intervals; one seed")
+    for heading in ("", "score", "interval", "gain", "paired interval", "steps", "seconds"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:
         cells = [row.label, f"{100 * row.score:.1f} %", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
         if row.difference is not None and row.difference_low is not None and row.difference_high is not None:
@@ -225,7 +224,7 @@ def _write_results(out: Path, seconds: float, rows: Sequence[MethodRow], replace
             if row.difference is not None
         },
         "seconds_by_method": {row.name: row.seconds for row in rows if row.seconds is not None},
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
 
@@ -244,7 +243,7 @@ def _page(
         task_example=(example.prompt, example.response or ""),
         n_test=NUM_TEST,
         command=f"skd quickstart --task {task}",
-        versions=_versions(),
+        versions=versions(),
         notes=[
             "One seed; every number was measured in this run. Differences between trained methods that are smaller "
             "than their intervals are ties.",
@@ -255,11 +254,6 @@ def _page(
             f"Learning curves: {NUM_CURVE} validation items. The whole run took {seconds:.0f} seconds.",
         ],
     )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("skd", "torch", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _next_steps(task: str, out: Path) -> str:
