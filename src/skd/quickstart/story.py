@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -71,7 +72,7 @@ class Trained:
     validations: Sequence[Mapping[str, Any]]
     """One record per validation."""
     tokens: Mapping[str, Any]
-    """The last token view."""
+    """The token view before the first step, where the teacher writes most."""
 
     @property
     def replaced_share(self) -> float:
@@ -108,8 +109,8 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
     seconds = time.perf_counter() - started
     _write_results(out, seconds, table_rows, share)
     page = write_quickstart(_page(task, plan, table_rows, trained, seconds), out / "index.html")
-    console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}")
-    console.print(_next_steps(task, out), markup=False, highlight=False)
+    console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}", soft_wrap=True)
+    console.print(_next_steps(task, out), markup=False, highlight=False, soft_wrap=True)
     return page
 
 
@@ -165,7 +166,7 @@ def _trained(config: RunConfig, task: str) -> Trained:
     result = train(config, resume="never", measure=curve)
     seconds = time.perf_counter() - started - measuring
     records = [json.loads(line) for line in result.metrics.read_text(encoding="utf-8").splitlines()]
-    tokens = result.run_dir / "tokens" / f"step-{result.step}.json"
+    tokens = result.run_dir / "tokens" / "step-0.json"
     return Trained(
         result=_measure(result.student_dir, task),
         seconds=seconds,
@@ -199,14 +200,14 @@ def _table_rows(before: Mapping[str, EvaluationResult], trained: Mapping[str, Tr
 
 
 def _table(rows: Sequence[MethodRow]) -> Table:
-    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, with 95 % intervals; one seed")
-    for heading in ("", "score", "interval", "gain", "paired interval", "steps", "seconds"):
+    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1))
+    for heading in ("", "score %", "95 % interval", "gain", "paired 95 %", "seconds"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:
-        cells = [row.label, f"{100 * row.score:.1f} %", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
+        cells = [row.label, f"{100 * row.score:.1f}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
         if row.difference is not None and row.difference_low is not None and row.difference_high is not None:
             interval = f"{100 * row.difference_low:+.1f} to {100 * row.difference_high:+.1f}"
-            cells += [f"{100 * row.difference:+.1f}", interval, str(row.steps), f"{row.seconds:.1f}"]
+            cells += [f"{100 * row.difference:+.1f}", interval, f"{row.seconds:.1f}"]
         table.add_row(*cells)
     return table
 
