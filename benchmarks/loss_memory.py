@@ -25,10 +25,12 @@ def main() -> None:
     if args.child:
         print(json.dumps(measure(args.tokens[0], args.vocab, args.hidden, args.loss, args.budget_mib)))
         return
-    results = [_in_fresh_process(tokens, args) for tokens in args.tokens]
-    print(f"{'tokens':>8} {'before MB':>10} {'peak MB':>10} {'rise MB':>10} {'seconds':>8}")
-    for row in results:
-        print("{tokens:8d} {before_mb:10.0f} {peak_mb:10.0f} {rise_mb:10.0f} {seconds:8.1f}".format(**row))
+    print(f"{'tokens':>8} {'before MB':>10} {'peak MB':>10} {'rise MB':>10} {'seconds':>8}", flush=True)
+    results = []
+    for tokens in args.tokens:
+        row = _in_fresh_process(tokens, args)
+        print("{tokens:8d} {before_mb:10.0f} {peak_mb:10.0f} {rise_mb:10.0f} {seconds:8.1f}".format(**row), flush=True)
+        results.append(row)
     print(json.dumps({"vocab": args.vocab, "hidden": args.hidden, "loss": args.loss, "results": results}))
 
 

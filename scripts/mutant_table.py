@@ -17,7 +17,9 @@ _SCORE = "src/skd/models/score.py"
 _TEST_BLOCKS = "tests/sampling/test_interleave.py::test_other_gates_give_the_oracles_ids"
 _TEST_EVIDENCE = "tests/sampling/test_evidence.py::test_evidence_with_ends_inside_drafts_and_slots_refilled"
 _TEST_GATES = "tests/sampling/test_gates.py"
-_TEST_SCORE = "tests/sampling/test_evidence.py::test_evidence_is_the_hidden_state_that_predicts_each_token"
+_TEST_SCORE = (
+    "tests/sampling/test_evidence.py::test_evidence_is_the_hidden_state_that_predicts_each_token[accept_all-llama]"
+)
 _TEST_WINDOWS = "tests/sampling/test_interleave.py::test_sliding_windows_are_kept_across_blocks_and_rejections"
 
 MUTANTS: tuple[Mutant, ...] = (

@@ -75,7 +75,7 @@ def _pytest(copy: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     """(pytest's exit status, its last line) in the copy; None when it ran into the time limit."""
     # Byte code is keyed by modification time in whole seconds: a patch within the same second would not be seen.
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False

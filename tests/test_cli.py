@@ -13,8 +13,9 @@ import pytest
 import skd.live
 import skd.quickstart
 import skd.report
+import skd.train.loop
 from skd.cli import main
-from skd.config import RunConfig, load_config
+from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
 from skd.live import GenerateOptions
 
@@ -54,8 +55,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
 
         return call
 
-    monkeypatch.setitem(sys.modules, "skd.train.loop", SimpleNamespace(train=recorder("train")))
-    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=recorder("evaluate")))
+    monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
+    evaluate = recorder("evaluate", SimpleNamespace(line=lambda: "90 %"))
+    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=evaluate))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
@@ -67,7 +69,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must", "config_path": "train.yaml"}
+    assert kwargs == {"resume": "must"}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:
@@ -251,12 +253,3 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
         "sys.exit(0 if codes == [0, 2, 0] and not heavy else 1)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
-
-
-def test_the_config_given_to_train_is_a_run_config(config: str, calls: list[Any]) -> None:
-    skd.train(config, {"train.max_steps": 2})
-    skd.train(load_config(config))
-    assert [call[1][0].train.max_steps for call in calls] == [2, None]
-    assert all(isinstance(call[1][0], RunConfig) for call in calls)
-    with pytest.raises(skd.ConfigError, match="overrides were given with a RunConfig"):
-        skd.train(load_config(config), {"train.max_steps": 2})

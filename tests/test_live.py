@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skd.display import terminal
-from skd.live import GenerateOptions, Stream, summary
+from skd.live import GenerateOptions, Stream, generate, summary
 
 
 class Bytes:
@@ -40,3 +40,12 @@ def test_the_summary_says_who_wrote_how_much() -> None:
     )
     assert summary(rollout(truncated=torch.tensor([True])), GenerateOptions()).endswith(", cut at 128 tokens")
     assert summary(rollout(num_tokens=0), GenerateOptions()) == "the response is empty"
+
+
+def test_generate_writes_a_response_of_the_built_in_pair(capsys: pytest.CaptureFixture[str]) -> None:
+    options = GenerateOptions(k=1, max_new_tokens=24, student_temperature=0.0, teacher_temperature=0.0)
+    generate("builtin:number_words/teacher", "builtin:number_words/student", "six hundred twenty five =", options)
+    shown, response, numbers = capsys.readouterr().out.splitlines()
+    assert shown == "data  student  teacher (replacement)"
+    assert response == "sechs hundert fünf und zwanzig"
+    assert "of the student's tokens kept (top 1)" in numbers

@@ -88,7 +88,7 @@ def train(
         return
     from skd.train.loop import train as run
 
-    run(run_config, resume=resume.value, config_path=config)
+    run(run_config, resume=resume.value)
 
 
 @app.command()
@@ -132,10 +132,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, too.")] = None,
 ) -> None:
     """Measure a model on a task, with a 95 % interval."""
-    from skd.config import resolve_model_path
     from skd.evaluate.run import evaluate as run
 
-    run(resolve_model_path(model), task=task.value, size=size, split=split.value, out=out)
+    result = run(model, task=task.value, size=size, split=split.value, out=out)
+    print(result.line())
 
 
 @app.command()

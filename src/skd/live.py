@@ -58,11 +58,10 @@ def generate(teacher: str, student: str, prompt: str, options: GenerateOptions, 
 
     Raises ModelError when the pair cannot be loaded or used.
     """
-    from skd.config.paths import resolve_model_path
     from skd.models import load_pair
     from skd.sampling import TopK, Warp, interleave
 
-    pair = load_pair(resolve_model_path(teacher), resolve_model_path(student))
+    pair = load_pair(teacher, student)
     console = terminal(no_color)
     console.print(legend())
     rollout = interleave(

@@ -14,60 +14,11 @@ Load = Callable[..., RunConfig]
 
 relaxed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-<<<<<<< HEAD
-WORDS = [
-    "train",
-    "lr",
-    "data",
-    "student",
-    "policy",
-    "kind",
-    "gate",
-    "top_k",
-    "method",
-    "hf_a",
-    "no",
-    "012",
-    "1e-5",
-    "12:30",
-    "2024-13-45",
-    ".nan",
-    "0b",
-    "0x_",
-]
-MARKS = [
-    ":",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    "&a",
-    "*a",
-    "!!int",
-    "!",
-    "'",
-    '"',
-    "#",
-    "|",
-    ">",
-    "?",
-    "---",
-    "...",
-    "<<",
-    "=",
-    "~",
-    "%",
-    "@",
-]
-FRAGMENTS = st.sampled_from([*WORDS, *MARKS, ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000])
-=======
 _WORDS = "train lr data student policy kind gate top_k method no 012 1e-5 12:30 2024-13-45 .nan 0b 0x_ hf_a ~ <<"
 _MARKS = ": { } [ ] , &a *a !!int ! ' \" # | > ? --- ... = % @ - "
 FRAGMENTS = st.sampled_from(
     [*_WORDS.split(), *_MARKS.split(), ": ", "- ", "\n", "\n  ", "\t", "\x00", "\ud7ff", "\u202e", "9" * 5000]
 )
->>>>>>> config
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -91,16 +42,6 @@ def loaded(load: Load, text: str | bytes, *overrides: str) -> tuple[RunConfig | 
     try:
         return load(text, *overrides), ()
     except ConfigError as error:
-<<<<<<< HEAD
-        refused = error.problems
-    else:
-        assert load(dump_config(config)) == config
-        return
-    assert refused
-    for problem in refused:
-        assert str(problem).startswith("error[SKD-C")
-        assert problem.place or problem.found
-=======
         return None, error.problems
 
 
@@ -114,7 +55,6 @@ def accepted_or_refused(load: Load, text: str | bytes, *overrides: str) -> None:
         assert problem.code.startswith("SKD-C")
         assert problem.place
         assert problem.found
->>>>>>> config
         assert problem.remedy
 
 

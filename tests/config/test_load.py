@@ -14,6 +14,7 @@ from skd.config import (
     InterleavedPolicy,
     ModelConfig,
     ObjectiveConfig,
+    PolicyConfig,
     RunConfig,
     SamplingConfig,
     StudentPolicy,
@@ -24,6 +25,7 @@ from skd.config import (
     TopPGate,
     TrainConfig,
     config_digest,
+    config_of,
     dump_config,
     load_config,
 )
@@ -117,6 +119,52 @@ def test_overrides_apply_in_order_and_reach_into_short_forms(load: Load) -> None
     assert config.policy == InterleavedPolicy(gate=AcceptNoneGate())
     assert config.sampling.stop_strings == ("\n", "a=b")
     assert config.output == "runs/a b"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "policy"),
+    [
+        ("", ["policy.gate.k=3"], InterleavedPolicy(gate=TopKGate(k=3))),
+        ("", ["policy.block=9", "policy.gate.k=3"], InterleavedPolicy(gate=TopKGate(k=3), block=9)),
+        ("", ["policy.gate.kind=accept_none"], InterleavedPolicy(gate=AcceptNoneGate())),
+        ("", ["policy.kind=student"], StudentPolicy()),
+        ("policy: {kind: interleaved, gate: {kind: top_k, k: 3}}\n", ["policy.kind=student"], StudentPolicy()),
+        (
+            "policy: {kind: interleaved, gate: {kind: top_k, k: 3}, block: 4}\n",
+            ["policy.gate.kind=top_p", "policy.gate.p=0.9"],
+            InterleavedPolicy(gate=TopPGate(p=0.9), block=4),
+        ),
+    ],
+)
+def test_a_change_inside_a_policy_starts_from_the_methods_and_a_new_kind_from_nothing(
+    text: str, overrides: list[str], policy: PolicyConfig, load: Load
+) -> None:
+    assert load(text + BASE, *overrides).policy == policy
+
+
+def test_a_change_of_the_objective_starts_from_the_methods(load: Load) -> None:
+    assert load(BASE, "objective.temperature=2").objective == ObjectiveConfig(kind="forward_kl", temperature=2.0)
+    jsd = load(BASE, "objective.kind=jsd", "objective.beta=0.1").objective
+    assert jsd == ObjectiveConfig(kind="jsd", beta=0.1)
+
+
+def test_plain_values_are_checked_as_a_file_is(tmp_path: Path) -> None:
+    shared = {"temperature": 0.3}
+    values = {
+        "student": ModelConfig(path="s"),
+        "teacher": tmp_path,
+        "data": {"train": "x"},
+        "sampling": {"student": shared, "teacher": shared},
+        "train": {"betas": (0.8, 0.9)},
+    }
+    config = config_of(values, {"train.lr": 1e-3})
+    assert config.teacher == ModelConfig(path=str(tmp_path))
+    assert (config.sampling.teacher.temperature, config.train.betas, config.train.lr) == (0.3, (0.8, 0.9), 1e-3)
+    assert config_of(config, ["train.lr=1e-5"]).train.lr == 1e-5
+    with pytest.raises(ConfigError, match=r"error\[SKD-C06\] config: output is a object, expected text"):
+        config_of({**values, "output": object()})
+    with pytest.raises(ConfigError, match=r"the value of output looks like a secret"):
+        config_of({**values, "output": "hf_abc"})
 
 
 def test_overrides_from_python_are_values(load: Load, tmp_path: Path) -> None:

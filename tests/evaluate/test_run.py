@@ -78,9 +78,8 @@ def test_right_wrong_and_empty_answers(judged):
     assert oracle.settings["student_warp"].temperature == 0.0
 
 
-def test_the_line_is_printed_without_control_characters(judged, capsys):
-    judged(lambda i, reference: reference)
-    line = capsys.readouterr().out
+def test_the_line_has_no_control_characters(judged):
+    line = judged(lambda i, reference: reference)[0].line()
     assert "number_words   n     20   100.0 %   (95 % interval 83.9 to 100.0)" in line
     assert "oracle\\x1b[2J" in line
 

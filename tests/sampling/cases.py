@@ -49,7 +49,7 @@ class Case:
     gate: str = "top_k"
     prompts: tuple[tuple[int, ...], ...] = PROMPT_IDS
     samples: tuple[int, ...] = SAMPLE_IDS
-    cap: int = 16
+    cap: int = 12
     student_warp: tuple[float, float] = (0.8, 0.9)
     teacher_warp: tuple[float, float] = (0.7, 1.0)
     stop_strings: tuple[str, ...] = ()

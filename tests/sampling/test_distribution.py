@@ -21,7 +21,7 @@ from tests.sampling import cases
 from tests.sampling.cases import Case, assert_same, expected
 from tests.tiny import EOS_ID
 
-V, CAP, N, PROMPT = 5, 3, 20_000, (2, 4)
+V, CAP, PROMPT = 5, 3, (2, 4)
 STUDENT_WARP, TEACHER_WARP = (0.8, 0.9), (0.6, 1.0)
 SMALL = Case(both=(("vocab_size", V),))
 
@@ -91,7 +91,7 @@ def student_logits(prefix):
     return raw_logits(1, prefix)
 
 
-def sampled(gate, block=5):
+def sampled(gate, block=5, num_responses=4_000):
     rollout = skd.interleave(
         SMALL.pair,
         Prompts([list(PROMPT)], [0]),
@@ -100,20 +100,20 @@ def sampled(gate, block=5):
         student_warp=Warp(*STUDENT_WARP),
         teacher_warp=Warp(*TEACHER_WARP),
         max_new_tokens=CAP,
-        slots=2_500,
-        responses_per_prompt=N,
+        slots=2_000,
+        responses_per_prompt=num_responses,
         seed=3,
     )
     ids, authors = rollout.response_ids, rollout.authors
     return exact.counts([list(zip(i.tolist(), a.tolist(), strict=True)) for i, a in zip(ids, authors, strict=True)])
 
 
-@pytest.mark.parametrize("block", [1, 3])
-def test_skd_responses_have_the_enumerated_distribution(block):
+@pytest.mark.parametrize(("block", "num_responses"), [(3, 20_000), (1, 4_000)])
+def test_skd_responses_have_the_enumerated_distribution(block, num_responses):
     step = exact.skd_step(student_logits, teacher_logits, 2, STUDENT_WARP, TEACHER_WARP)
     truth = exact.responses(step, CAP, frozenset({EOS_ID}))
-    observed = sampled(TopK(2), block)
-    assert sum(observed.values()) == N
+    observed = sampled(TopK(2), block, num_responses)
+    assert sum(observed.values()) == num_responses
     assert exact.chi_square_p(observed, truth) > 1e-3
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import skd
-from skd.errors import DataError, ModelError, SkdError
+from skd.errors import DataError, ModelError, NumericsError, SkdError
 from skd.types import Prompts
 from tests.sampling.cases import PROMPT_IDS, Case, assert_same, expected
 from tests.tiny import tiny_tokenizer
@@ -21,13 +21,13 @@ def lengths(rollout):
 @pytest.mark.parametrize("gate", ["top_k", "accept_all", "accept_none"])
 @pytest.mark.parametrize("block", [1, 5, 8])
 def test_a_stop_id_ends_the_response_and_is_part_of_it(gate, block):
-    case = Case(gate=gate, cap=12, responses=8, both=MANY_STOPS)
+    case = Case(gate=gate, cap=9, responses=4, both=MANY_STOPS)
     stops = set(MANY_STOPS[0][1])
     assert case.pair.stop_ids == stops
     truth = expected(case)
     ended = [len(written.ids) for written in truth if not written.truncated]
     assert 1 in ended  # at position 0
-    assert any(length % 5 not in (0, 1) for length in ended)  # inside a draft
+    assert any(length in (2, 3, 4, 7) for length in ended)  # inside a draft
     assert any(written.truncated for written in truth)
     rollout = case.run(block=block, slots=3)
     assert_same(rollout, truth)
@@ -37,8 +37,8 @@ def test_a_stop_id_ends_the_response_and_is_part_of_it(gate, block):
 
 
 def test_a_stop_id_at_the_cap_is_an_end_and_not_a_cut():
-    case = Case(cap=12, responses=8, both=MANY_STOPS)
-    length = next(len(w.ids) for w in expected(case) if not w.truncated and 1 < len(w.ids) < 12)
+    case = Case(cap=9, responses=4, both=MANY_STOPS)
+    length = next(len(w.ids) for w in expected(case) if not w.truncated and 1 < len(w.ids) < 9)
     at_cap = replace(case, cap=length)
     truth = expected(at_cap)
     assert any(len(w.ids) == length and not w.truncated for w in truth)
@@ -100,8 +100,8 @@ def test_a_prompt_and_cap_beyond_the_context_are_refused_with_both_numbers(famil
 def stop_string_cases():
     """Stop strings cut from what the oracle writes without any, so that each one is met mid-response."""
     words = tiny_tokenizer()
-    for seed in (1, 2, 3):
-        free = Case(seed=seed, cap=14)
+    for seed in (1, 2):
+        free = Case(seed=seed, cap=10)
         ids = max((written.ids for written in expected(free)), key=len)
         i = len(ids) // 2
         here, there = words.decode(ids[i]), words.decode(ids[i + 1])
@@ -109,7 +109,7 @@ def stop_string_cases():
         yield replace(free, stop_strings=("never written", here))
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(4))
 def test_a_stop_string_ends_the_response_with_the_token_that_completes_it(index):
     case = list(stop_string_cases())[index]
     truth = expected(case)
@@ -131,3 +131,26 @@ def test_a_stop_string_in_the_prompt_does_not_stop():
 def test_impossible_numbers_are_refused(name):
     with pytest.raises((ValueError, SkdError)):
         Case().run(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("gate", "role"),
+    [("top_k", "teacher"), ("top_k", "student"), ("accept_all", "student"), ("accept_none", "teacher")],
+)
+def test_a_model_that_is_not_finite_stops_the_run(gate, role):
+    case = Case(gate=gate, prompts=((5, 6),), samples=(3,), both=(("layers", 1),))
+    norm = getattr(case.pair, role).base_model.norm.weight
+    before = norm.detach().clone()
+    try:
+        with torch.no_grad():
+            norm[0] = float("nan")
+        with pytest.raises(NumericsError, match=f"prompt 3: .*{role}"):
+            case.run()
+    finally:
+        with torch.no_grad():
+            norm.copy_(before)
+
+
+def test_an_empty_stop_string_is_refused():
+    with pytest.raises(SkdError, match="stop_strings"):
+        Case().run(stop_strings=("",))

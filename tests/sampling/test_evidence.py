@@ -22,7 +22,7 @@ def assert_evidence(case, rollout):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("gate", ["top_k", "accept_all", "accept_none"])
 def test_evidence_is_the_hidden_state_that_predicts_each_token(family, gate):
-    case = Case(family, gate=gate, cap=12)
+    case = Case(family, gate=gate, cap=8)
     assert_evidence(case, case.run(slots=2, block=3))
 
 
@@ -36,5 +36,5 @@ def test_evidence_behind_a_sliding_window(family, gate):
 
 
 def test_evidence_with_ends_inside_drafts_and_slots_refilled():
-    case = Case(gate="top_k", cap=12, responses=6, both=(("eos_token_id", (1, 7, 9, 20, 33, 41, 50, 60)),))
+    case = Case(gate="top_k", cap=10, responses=4, both=(("eos_token_id", (1, 7, 9, 20, 33, 41, 50, 60)),))
     assert_evidence(case, case.run(slots=3, block=8))

@@ -12,7 +12,7 @@ from tests.tiny import FAMILIES, WINDOWED
 
 BLOCKS, SLOTS = (1, 3, 5, 8), (1, 2, 7)
 MATRIX = [("llama", block, slots) for block in BLOCKS for slots in SLOTS] + [
-    (family, block, slots) for family in FAMILIES if family != "llama" for block, slots in ((1, 2), (5, 2), (3, 7))
+    (family, block, slots) for family in FAMILIES if family != "llama" for block, slots in ((5, 2), (3, 7))
 ]
 
 
@@ -27,7 +27,7 @@ def test_sampled_ids_are_the_oracles_for_any_block_and_slots(family, block, slot
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_ids_are_the_oracles_for_any_block_slots_and_order(family):
-    case = greedy(Case(family, cap=12))
+    case = greedy(Case(family, cap=8))
     truth = expected(case)
     assert_same(case.run(block=5, slots=2), truth)
     backwards = replace(case, prompts=case.prompts[::-1], samples=case.samples[::-1])
@@ -54,7 +54,7 @@ def test_every_prompt_alone_gives_its_row_of_the_batch():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("gate", ["accept_all", "accept_none"])
 def test_the_limits_of_the_gate_are_one_model_alone(family, gate):
-    case = Case(family, gate=gate, cap=10)
+    case = Case(family, gate=gate, cap=6)
     rollout = case.run(slots=2)
     author = STUDENT if gate == "accept_all" else TEACHER
     assert all((authors == author).all() for authors in rollout.authors)
@@ -88,7 +88,7 @@ def test_the_last_position_of_the_context_is_used(family):
 
 
 @pytest.mark.parametrize("family", WINDOWED)
-@pytest.mark.parametrize(("block", "slots"), [(1, 3), (5, 2), (8, 1)])
+@pytest.mark.parametrize(("block", "slots"), [(3, 3), (5, 2)])
 def test_sliding_windows_are_kept_across_blocks_and_rejections(family, block, slots):
     prompt = tuple(range(10, 22))
     both = (("softcap", 5.0), ("window", 8)) if family == "gemma2" else (("window", 8),)

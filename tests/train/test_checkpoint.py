@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import resource
+import shutil
 import stat
 
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 from skd import faults
 from skd.errors import CheckpointError, ResourceError
 from skd.train import checkpoint as ckpt
-from skd.train import manifest
+from skd.train import directory, manifest
 from skd.train.files import write_safetensors
 
 FILES = ["config.yaml", "manifest.json", "optimizer.safetensors", "state.json", "student.safetensors"]
@@ -90,13 +92,13 @@ def test_any_flipped_bit_is_refused_and_the_older_one_used(two_checkpoints, name
     index = int(where * len(whole))
     path.write_bytes(whole[:index] + bytes([whole[index] ^ (1 << bit)]) + whole[index + 1 :])
     try:
-        found, refused = ckpt.latest_whole(two_checkpoints)
+        found, refused = directory.latest_whole(two_checkpoints)
     finally:
         path.write_bytes(whole)
     assert found == two_checkpoints / "checkpoints" / "step-1"
     assert [refusal.name for refusal in refused] == ["step-2"]
     assert name in refused[0].reason
-    assert ckpt.latest_whole(two_checkpoints)[0] == path.parent
+    assert directory.latest_whole(two_checkpoints)[0] == path.parent
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -111,7 +113,7 @@ def test_missing_and_truncated_files_are_refused_by_name(tmp_path, name, harm):
         path.symlink_to(tmp_path / "elsewhere")
     elif harm != "missing":
         path.write_bytes({"truncated": whole[:-1], "longer": whole + b" ", "empty": b""}[harm])
-    found, refused = ckpt.latest_whole(tmp_path)
+    found, refused = directory.latest_whole(tmp_path)
     assert found is not None
     assert found.name == "step-1"
     assert name in str(refused[0])
@@ -122,28 +124,29 @@ def test_missing_and_truncated_files_are_refused_by_name(tmp_path, name, harm):
 def test_swapped_files_and_renamed_directories_are_refused(tmp_path):
     one, two = save(tmp_path, 1), save(tmp_path, 2)
     os.rename(two, two.with_name("step-7"))
-    found, refused = ckpt.latest_whole(tmp_path)
+    found, refused = directory.latest_whole(tmp_path)
     assert found == one
     assert str(refused[0]) == "step-7 was refused: state.json is of step 2"
     os.rename(two.with_name("step-7"), two)
     (two / "student.safetensors").write_bytes((one / "student.safetensors").read_bytes())
-    assert ckpt.defect(two) == "the SHA-256 of student.safetensors differs from the manifest"
+    assert directory.defect(two) == "the SHA-256 of student.safetensors differs from the manifest"
 
 
 def test_another_format_is_refused_with_both_versions(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "FORMAT", 2)
     monkeypatch.setattr(ckpt, "FORMAT", 2)
+    monkeypatch.setattr(directory, "FORMAT", 2)
     path = save(tmp_path, 1)
     monkeypatch.undo()
-    assert ckpt.defect(path) == "manifest.json has format 2; this version reads 1"
+    assert directory.defect(path) == "manifest.json has format 2; this version reads 1"
 
 
 def test_all_broken_is_an_error_and_none_is_none(tmp_path):
-    assert ckpt.latest_whole(tmp_path) == (None, [])
+    assert directory.latest_whole(tmp_path) == (None, [])
     for step in (1, 2):
         (save(tmp_path, step) / "state.json").unlink()
     with pytest.raises(CheckpointError) as caught:
-        ckpt.latest_whole(tmp_path)
+        directory.latest_whole(tmp_path)
     assert caught.value.exit_code == 5
     assert [problem.code for problem in caught.value.problems] == ["SKD-K06", "SKD-K06"]
     assert "step-2" in str(caught.value)
@@ -159,7 +162,7 @@ def test_pruning_keeps_two_and_the_best(tmp_path):
 def test_order_is_by_step_not_by_time_or_text(tmp_path):
     save(tmp_path, 10)
     save(tmp_path, 9)
-    found, _ = ckpt.latest_whole(tmp_path)
+    found, _ = directory.latest_whole(tmp_path)
     assert found is not None
     assert found.name == "step-10"
 
@@ -174,7 +177,7 @@ def test_pruning_deletes_only_what_we_made(tmp_path):
     (checkpoints / "step-0").symlink_to(outside)
     (checkpoints / "my-copy").mkdir()
     (checkpoints / ".tmp-step-9-1").symlink_to(outside)
-    assert ckpt.remove_stale(tmp_path) == [".tmp-step-9-1"]
+    assert directory.remove_stale(tmp_path) == [".tmp-step-9-1"]
     for step in range(2, 7):
         save(tmp_path, step)
     assert names(tmp_path) == ["my-copy", "step-0", "step-1", "step-5", "step-6"]
@@ -185,7 +188,7 @@ def test_broken_checkpoint_of_the_same_step_gives_way_but_is_not_deleted(tmp_pat
     save(tmp_path, 1)
     (save(tmp_path, 2) / "state.json").write_text("{}")
     save(tmp_path, 2)
-    assert ckpt.latest_whole(tmp_path) == (tmp_path / "checkpoints" / "step-2", [])
+    assert directory.latest_whole(tmp_path) == (tmp_path / "checkpoints" / "step-2", [])
     assert f"refused-step-2-{os.getpid()}" in names(tmp_path)
 
 
@@ -199,11 +202,11 @@ def test_kill_inside_a_save_leaves_the_old_or_the_new_one_whole(tmp_path, where)
             save(tmp_path, 3)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    found, refused = ckpt.latest_whole(tmp_path)
+    found, refused = directory.latest_whole(tmp_path)
     assert found is not None
     assert found.name == ("step-3" if where == "save.prune" else "step-2")
     assert refused == []
-    assert len(ckpt.remove_stale(tmp_path)) == (0 if where == "save.prune" else 1)
+    assert len(directory.remove_stale(tmp_path)) == (0 if where == "save.prune" else 1)
     save(tmp_path, 3)
     assert set(names(tmp_path)) >= {"step-2", "step-3"}
     assert not [name for name in names(tmp_path) if name.startswith(".tmp")]
@@ -232,3 +235,32 @@ def test_what_does_not_read_back_is_an_error_and_nothing_is_pruned(tmp_path, mon
     with pytest.raises(CheckpointError, match="a flipped bit"):
         save(tmp_path, 3)
     assert names(tmp_path) == ["step-1", "step-2", "step-3"]
+
+
+def test_disk_full_at_any_byte_leaves_the_old_one_whole(tmp_path):
+    """RLIMIT_FSIZE stands in for a full disk: every file of a save ends early at one budget or another."""
+    sizes = [path.stat().st_size for path in save(tmp_path, 1).iterdir()]
+    for budget in range(0, max(sizes), 37):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (budget, budget))
+                save(tmp_path, 2)
+            except ResourceError as error:
+                code = 8 if error.problems[0].code == "SKD-K03" else 1
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
+        assert names(tmp_path) == ["step-1"]
+        assert directory.defect(tmp_path / "checkpoints" / "step-1") is None
+
+
+def test_a_run_needs_room_for_two_checkpoints(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=215))
+    weights = {"w": torch.zeros(9)}
+    with pytest.raises(ResourceError, match="two checkpoints need 216 bytes, and 215 bytes are free"):
+        ckpt.require_space(tmp_path, weights)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=216))
+    ckpt.require_space(tmp_path, weights)

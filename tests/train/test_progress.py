@@ -9,7 +9,9 @@ METRICS = {"loss": 0.12345, "acceptance_rate": 0.5, "tokens_per_second": 1234.5}
 
 def shown(show, *, terminal=False, enabled=True):
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=20, color_system="standard" if terminal else None)
+    console = Console(
+        file=file, force_terminal=terminal, width=100 if terminal else 20, color_system="standard" if terminal else None
+    )
     display = Display(enabled=enabled, console=console)
     with display.running(10, 4):
         show(display)

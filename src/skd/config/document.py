@@ -6,6 +6,7 @@ base-60 numbers of YAML 1.1. Nothing is built but text, numbers, booleans, null,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from skd.config.credentials import quoted
 from skd.errors import ConfigError, Problem
 
-__all__ = ["STAND_IN", "Document", "read_document", "read_text", "read_value"]
+__all__ = ["STAND_IN", "Document", "read_document", "read_text", "read_value", "value_at"]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -83,6 +84,18 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+
+def value_at(path: KeyPath, data: Any) -> Any:
+    """The value at ``path``; None where there is nothing."""
+    for key in path:
+        if isinstance(data, Mapping):
+            data = data.get(key)
+        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
+            data = data[key]
+        else:
+            return None
+    return data
 
 
 def read_text(path: Path) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import STAND_IN, Document, KeyPath, read_document, read_text
+from skd.config.document import STAND_IN, Document, KeyPath, read_document, read_text, value_at
 from skd.config.dump import config_digest, dump_config
 from skd.config.overrides import apply_overrides
-from skd.config.problems import dotted, problem_of, value_at
+from skd.config.problems import dotted, problem_of
 from skd.config.schema import RunConfig
 from skd.errors import ConfigError, Problem
 
@@ -42,8 +42,18 @@ def config_of(
     values: RunConfig | Mapping[str, object], overrides: Sequence[str] | Mapping[str, object] = ()
 ) -> RunConfig:
     """A config given as plain values, or one to be changed, checked exactly as a file is. Raises as ``load_config``."""
-    plain = values.model_dump(mode="json") if isinstance(values, RunConfig) else dict(values)
-    return _checked(read_document("config", yaml.safe_dump(plain, sort_keys=False)), overrides)
+    return _checked(Document("config", data=_plain(values)), overrides)
+
+
+def _plain(value: Any) -> Any:
+    """A copy made of mappings, lists and scalars only: sections as mappings, path objects as text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> RunConfig:

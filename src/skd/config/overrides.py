@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skd.config.credentials import quoted
-from skd.config.document import Document, KeyPath, read_value
+from skd.config.document import Document, KeyPath, read_value, value_at
+from skd.config.methods import ALIASES, METHODS
 from skd.errors import Problem
 
 __all__ = ["apply_overrides"]
@@ -45,6 +46,7 @@ def _place_all(document: Document, path: KeyPath, place: str) -> None:
 def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
     if not isinstance(document.data, dict):
         document.data = {}
+    _start_section(document, path, value)
     parent: dict[Any, Any] = document.data
     for depth, key in enumerate(path[:-1], start=1):
         inner = parent.get(key)
@@ -61,3 +63,16 @@ def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
         parent[key] = inner
         parent = inner
     parent[path[-1]] = value
+
+
+def _start_section(document: Document, path: KeyPath, value: object) -> None:
+    """Let a change inside policy or objective start from the method's own, and a new kind start a new section."""
+    outer, parent = path[0], path[:-1]
+    if outer in {"policy", "objective"} and path[1:] not in {(), ("kind",)} and document.data.get(outer) is None:
+        method = document.data.get("method", "skd")
+        bundle = METHODS.get(ALIASES.get(method, method)) if isinstance(method, str) else None
+        if bundle is not None:
+            document.data[outer] = getattr(bundle, outer).model_dump(mode="json")
+    section = value_at(parent, document.data)
+    if parent and path[-1] == "kind" and isinstance(section, dict) and section.get("kind", value) != value:
+        section.clear()

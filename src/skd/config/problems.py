@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from skd.config.credentials import quoted, variable_of_key
-from skd.config.document import Document, KeyPath
+from skd.config.document import Document, KeyPath, value_at
 from skd.config.names import children, field_at, kinds, nearest, nearest_key
 from skd.errors import Problem
 
@@ -73,18 +73,6 @@ def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
         else:
             data = None
     return tuple(path)
-
-
-def value_at(path: KeyPath, data: Any) -> Any:
-    """The value at ``path``; None where there is nothing."""
-    for key in path:
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            return None
-    return data
 
 
 def dotted(path: KeyPath) -> str:

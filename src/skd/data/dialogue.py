@@ -45,8 +45,9 @@ COUNTERS = {
     "day": ("{b} : not {old} , please . how about {new} ?", "{b} : i would rather come on {new} than on {old} ."),
     "time": ("{b} : not {old} , please . how about {new} ?", "{b} : could we meet at {new} instead ?"),
 }
-ACCEPTED = ("{a} : fine , {new} then .", "{a} : sure , that works .", "{a} : good idea .")
-REFUSED = ("{a} : no , rather {old} .", "{a} : sorry , i would rather not .", "{a} : that is bad for me .")
+# Every answer to a counter-offer names what holds from then on.
+ACCEPTED = ("{a} : fine , {new} then .", "{a} : sure , {new} works for me .", "{a} : good idea , {new} .")
+REFUSED = ("{a} : no , rather {old} .", "{a} : sorry , {old} please .", "{a} : that is bad for me , only {old} works .")
 REQUESTS = ("{c} : may i come too ?", "{c} : can i join you ?", "{c} : i would love to come .")
 WELCOMES = ("{a} : of course , {c} .", "{b} : sure , join us .", "{a} : yes , please .")
 REJECTIONS = ("{b} : sorry , not this time .", "{a} : no , sorry , {c} .", "{a} : that is just for us .")

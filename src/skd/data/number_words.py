@@ -98,10 +98,9 @@ def german(n: int) -> str:
 
 
 def _draw(draws: Draws) -> Row:
-    # The larger of two draws: numbers of every length occur, but long ones, which carry the difficulty, are the rule.
-    digits = 1 + max(draws.below(9), draws.below(9))
-    smallest = 10 ** (digits - 1)
-    n = smallest + draws.below(9 * smallest)
+    # Long numbers carry the difficulty; one in eight is of any length, so that short ones are learnt as well.
+    limit = 10 ** (1 + draws.below(9)) if draws.below(8) == 0 else 10**9
+    n = 1 + draws.below(limit - 1)
     return Row(f"{english(n)} =", german(n))
 
 

@@ -67,9 +67,10 @@ def evaluate(
     seed: int = 0,
     slots: int = 256,
 ) -> EvaluationResult:
-    """Greedy exact match of a model on the first ``size`` rows of a task's split, printed as one line.
+    """Greedy exact match of a model on the first ``size`` rows of a task's split.
 
-    model: a pair, whose student is measured, or a directory or Hub id. seed: draws the rows; decoding needs none.
+    model: a pair, whose student is measured, or a model directory, run directory or Hub id. seed: draws the rows;
+    decoding needs none.
     out: file for the judged items, one JSON object per line; the score and its provenance go beside it, with the
     suffix ``.summary.json``. Both are replaced whole.
 
@@ -101,7 +102,6 @@ def evaluate(
     result = EvaluationResult(task, right / n, wilson_interval(right, n), n, correct, responses, seconds, provenance)
     if out is not None:
         _write(Path(out), rows, rollout.truncated.tolist(), result)
-    print(result.line())
     return result
 
 
@@ -125,7 +125,8 @@ def _loaded(model: Pair | str | Path) -> Pair:
         return model
     from skd.models.pair import load_pair
 
-    return load_pair(None, model)
+    student = Path(model) / "student"
+    return load_pair(None, student if student.is_dir() else model)
 
 
 def _fingerprint(rows: Sequence[Row]) -> str:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, RemoteError
 
 __all__ = ["load_model", "load_tokenizer", "provenance"]
@@ -27,7 +28,8 @@ def load_model(
 
     Raises ModelError for what cannot be used and RemoteError when the Hub cannot be reached.
     """
-    raw = _guarded(name, path, lambda: PreTrainedConfig.get_config_dict(str(path), revision=revision)[0])
+    path = resolve_model_path(str(path))
+    raw = _guarded(name, path, lambda: PreTrainedConfig.get_config_dict(path, revision=revision)[0])
     _refuse_denied_keys(name, path, raw)
     # Soft-capped attention scores exist in no fused kernel that takes masks, so such models sample eagerly.
     if raw.get("attn_logit_softcapping") is not None or raw.get("model_type") == "gemma2":
@@ -36,7 +38,7 @@ def load_model(
         name,
         path,
         lambda: AutoModelForCausalLM.from_pretrained(
-            str(path),
+            path,
             revision=revision,
             dtype=dtype,
             attn_implementation=attention,
@@ -55,8 +57,9 @@ def load_model(
 
 def load_tokenizer(name: str, path: str | Path, revision: str | None) -> PreTrainedTokenizerBase:
     """Load a tokenizer. Raises as ``load_model`` does."""
+    path = resolve_model_path(str(path))
     tokenizer: PreTrainedTokenizerBase = _guarded(
-        name, path, lambda: AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+        name, path, lambda: AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     )
     return tokenizer
 
@@ -68,7 +71,7 @@ def provenance(path: str | Path, model: PreTrainedModel) -> dict[str, Any]:
     cheap for any size of weights.
     """
     record: dict[str, Any] = {"path": str(path), "class": type(model).__name__}
-    directory = Path(path)
+    directory = Path(resolve_model_path(str(path)))
     if not directory.is_dir():
         return record | {"revision": getattr(model.config, "_commit_hash", None)}
     digest = hashlib.sha256()

@@ -131,7 +131,7 @@ def load_pair(
     attention: str = "sdpa",
     device: str | torch.device = "auto",
 ) -> Pair:
-    """Load two causal language models (local directories or Hub ids) as a pair.
+    """Load two causal language models (local directories, Hub ids, or ``builtin:TASK/ROLE``) as a pair.
 
     Vocabularies are compared token by token and padded heads cut; stop ids of both are united; the teacher is frozen;
     the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
@@ -143,13 +143,13 @@ def load_pair(
     _require_attention(attention)
     student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where)
     teacher_model = None
-    tokenizers = {"student": load_tokenizer("student", student, student_revision)}
+    tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
     if teacher is not None:
         teacher_model = load_model("teacher", teacher, teacher_revision, _DTYPES[teacher_dtype], "sdpa", where)
         teacher_model.requires_grad_(False)
-        tokenizers["teacher"] = load_tokenizer("teacher", teacher, teacher_revision)
+        tokenizers["teacher"] = load_tokenizer("teacher", teacher, _commit(teacher_model, teacher_revision))
         models["teacher"] = teacher_model
         origin["teacher"] = provenance(teacher, teacher_model)
     vocab_size = shared_vocab_size(tokenizers, models)
@@ -167,6 +167,11 @@ def load_pair(
         student_form=_require_form("student", student_model),
         provenance=origin,
     )
+
+
+def _commit(model: PreTrainedModel, revision: str | None) -> str | None:
+    """The commit that the weights came from, so that a moving branch cannot hand out another tokenizer."""
+    return getattr(model.config, "_commit_hash", None) or revision
 
 
 def _sampling_copy(student: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

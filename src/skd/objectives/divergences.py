@@ -134,13 +134,16 @@ class _KL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p_logp_NV: Tensor, q_logp_NV: Tensor) -> Tensor:
-        p_NV, gap_NV = p_logp_NV.exp(), p_logp_NV - q_logp_NV
-        # Zero probabilities make the gap +-inf or NaN. They are taken out before the product, for 0 * inf is NaN.
-        p_times_gap_NV = gap_NV.masked_fill(~gap_NV.isfinite(), 0.0).mul_(p_NV)
+        p_NV = p_logp_NV.exp()
+        # No [N, V] masks here: small tensors among large ones fragment the heap, and memory creeps up with N.
+        gap_NV = (p_logp_NV - q_logp_NV).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
         q_minus_p_NV = _q_minus_p(p_NV, q_logp_NV, gap_NV)
+        infinite_N = gap_NV.amax(-1) == math.inf
+        # Zero probabilities are taken out before the product, for 0 * inf is NaN.
+        p_times_gap_NV = gap_NV.nan_to_num_(posinf=0.0, neginf=0.0).mul_(p_NV)
         p_needs, q_needs = ctx.needs_input_grad
         ctx.save_for_backward(p_times_gap_NV if p_needs else None, q_minus_p_NV if q_needs else None)
-        return (p_times_gap_NV + q_minus_p_NV).masked_fill_(gap_NV == math.inf, math.inf).sum(-1)
+        return (p_times_gap_NV + q_minus_p_NV).sum(-1).masked_fill(infinite_N, math.inf)
 
     @staticmethod
     @once_differentiable
@@ -149,9 +152,9 @@ class _KL(torch.autograd.Function):
 
 
 def _q_minus_p(p_NV: Tensor, q_logp_NV: Tensor, gap_NV: Tensor) -> Tensor:
-    """q - p [N, V], given gap = log(p/q): as p (q/p - 1) where both are close, so that the difference keeps its digits.
+    """q - p [N, V], given gap = log(p/q): the larger of the two times (1 - smaller/larger), with its sign.
 
-    Never that way where q is far above p, for q/p overflows.
+    So the difference keeps its digits where both are close, and nothing overflows where they are far apart.
     """
-    close_NV = gap_NV.clamp(min=-1.0).neg_().expm1_().mul_(p_NV)
-    return torch.where(gap_NV > -1.0, close_NV, q_logp_NV.exp().sub_(p_NV))
+    larger_NV = torch.maximum(p_NV, q_logp_NV.exp())
+    return larger_NV.mul_(gap_NV.sign()).mul_(gap_NV.abs().neg_().expm1_())

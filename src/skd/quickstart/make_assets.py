@@ -24,10 +24,10 @@ from skd.quickstart.tiny import Recipe, build_model, build_tokenizer, exact_matc
 __all__ = ["ASSETS", "make"]
 
 ASSETS = {
-    ("number_words", "teacher"): Recipe(hidden=96, layers=2, steps=600),
-    ("number_words", "student"): Recipe(hidden=64, layers=2, steps=130),
-    ("dialogue", "teacher"): Recipe(hidden=128, layers=2, steps=1000, batch=32),
-    ("dialogue", "student"): Recipe(hidden=64, layers=2, steps=0),
+    ("number_words", "teacher"): Recipe(hidden=96, layers=2, steps=600, schedule=600),
+    ("number_words", "student"): Recipe(hidden=64, layers=2, steps=90, schedule=600),
+    ("dialogue", "teacher"): Recipe(hidden=128, layers=2, steps=700, schedule=700, batch=32),
+    ("dialogue", "student"): Recipe(hidden=64, layers=2, steps=0, schedule=0),
 }
 """What is shipped and how it is made."""
 
@@ -96,7 +96,8 @@ def _how(recipe: Recipe) -> str:
         return "random weights, not trained at all."
     return (
         f"{recipe.steps} steps of {recipe.batch} rows of the train split ({TRAIN_ROWS:,} rows, seed {TRAIN_SEED}),\n"
-        f"  cross-entropy on response and end token, AdamW, learning rate {recipe.lr:g} with warm-up and linear decay."
+        f"  cross-entropy on response and end token, AdamW, learning rate {recipe.lr:g} with warm-up and linear decay\n"
+        f"  planned for {recipe.schedule} steps."
     )
 
 

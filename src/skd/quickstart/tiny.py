@@ -24,11 +24,16 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is made. ``steps`` of ``batch`` rows each, rows drawn once from the train split by ``seed``."""
+    """How one model is made. ``steps`` of ``batch`` rows each, rows drawn once from the train split by ``seed``.
+
+    ``schedule`` is the number of steps that the learning rate was planned for: a model that stops before its end is
+    half trained, as a student that is to be distilled is.
+    """
 
     hidden: int
     layers: int
     steps: int
+    schedule: int
     batch: int = 64
     lr: float = 3e-3
     seed: int = 0
@@ -75,7 +80,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Seq
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     losses: list[float] = []
     for step, batch in enumerate(_batches(rows, recipe)):
-        rate = min((step + 1) / WARMUP_STEPS, (recipe.steps - step) / max(recipe.steps - WARMUP_STEPS, 1), 1.0)
+        rate = min((step + 1) / WARMUP_STEPS, (recipe.schedule - step) / max(recipe.schedule - WARMUP_STEPS, 1), 1.0)
         optimizer.param_groups[0]["lr"] = recipe.lr * rate
         loss = model(**_training_batch(tokenizer, batch)).loss
         loss.backward()

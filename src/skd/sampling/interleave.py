@@ -9,21 +9,28 @@ the next round. Sampling by the student alone or the teacher alone is the same l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from skd.errors import ConfigError, DataError, NumericsError, Problem
+from skd.errors import ConfigError, Problem
 from skd.sampling.cache import CursorModel
+from skd.sampling.checks import not_finite, require_positive, require_room
+from skd.sampling.clock import Clock
+from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gates import Drafted, Gate, TopK, Verdict
 from skd.sampling.slots import Request, Slots
+from skd.sampling.stops import StopStrings
 from skd.sampling.warp import Warp, draw
-from skd.types import STUDENT, TEACHER, Head, Prompts, Rollout, SamplerStats
+from skd.types import STUDENT, TEACHER, Head, Prompts, Rollout
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from skd.models.pair import Pair
 
 __all__ = ["OnCommit", "interleave"]
@@ -31,7 +38,8 @@ __all__ = ["OnCommit", "interleave"]
 OnCommit = Callable[[int, list[int], list[int]], None]
 """Called with a response's row, and the ids and authors of the tokens just committed to it."""
 
-_UNJUDGED_BLOCK = 8
+_UNJUDGED_BLOCK = 4
+"""Draft steps between two looks of the host where no teacher judges: a row that ended in between idles for the rest."""
 _KEYS_STEP = 64
 """Attention looks at a multiple of this many positions, so that few shapes occur."""
 
@@ -67,15 +75,15 @@ def interleave(
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
     Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
-    the cap; ModelError when the
-    gate needs a teacher and the pair has none; NumericsError when a model's output is not finite.
+    the cap; ModelError when the gate needs a teacher and the pair has none; NumericsError when a model's output is not
+    finite.
     """
     gate = gate or TopK()
-    _require_positive(
-        block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt
-    )
+    require_positive(block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt)
     prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
-    _require_room(prompts, max_new_tokens, pair.context)
+    if "" in stop_strings:
+        raise ConfigError(Problem("SKD-C07", "stop_strings", "holds an empty text, which ends everything", "remove it"))
+    require_room(prompts, max_new_tokens, pair.context)
     epochs = [epoch] * len(prompts) if isinstance(epoch, int) else list(epoch)
     requests = [
         Request(i * responses_per_prompt + j, torch.tensor(list(ids), dtype=torch.int64), sample_id, j, epochs[i])
@@ -87,15 +95,16 @@ def interleave(
         gate=gate,
         student_warp=student_warp or Warp(),
         teacher_warp=teacher_warp or Warp(),
-        stop_strings=tuple(stop_strings),
+        stops=StopStrings(pair.tokenizer, tuple(stop_strings)),
         cap=max_new_tokens,
         step=step,
         evidence=evidence and gate.judges,
         on_commit=on_commit,
     )
-    rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
-    if evidence and not gate.judges and pair.teacher is not None:
-        rollout = _with_evidence(pair, rollout)
+    with _evaluating(pair.sampling_student, pair.teacher):
+        rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
+        if evidence and not gate.judges and pair.teacher is not None:
+            rollout = _with_evidence(pair, rollout)
     return rollout
 
 
@@ -105,7 +114,7 @@ class _Sampler:
     gate: Gate
     student_warp: Warp
     teacher_warp: Warp
-    stop_strings: tuple[str, ...]
+    stops: StopStrings
     cap: int
     step: int
     evidence: bool
@@ -118,22 +127,24 @@ class _Sampler:
         slots = Slots(requests, num_slots, self.cap, block, seed, self.gate.state_size, device)
         capacity = max((len(request.prompt) for request in requests), default=1) - 1 + self.cap + block
         self._open(len(slots.held), capacity)
-        done: dict[int, _Response] = {}
-        clock, drafted, rounds = _Clock(device), 0, 0
+        done: dict[int, Response] = {}
+        clock, drafted, rounds = Clock(device), 0, 0
         while slots.num_waiting or slots.num_active:
             self._fill(slots)
             num_keys = min(capacity, -(-(slots.num_keys + block) // _KEYS_STEP) * _KEYS_STEP)
             clock.lap("rest")
-            ids_BG, student_logps = self._draft(slots, block, num_keys)
+            ids_BG, student_logps, drafts_finite_B = self._draft(slots, block, num_keys)
             clock.lap("draft")
             kept_B, ids_BG, hidden_BGD, state_BGS = self._judge(slots, ids_BG, student_logps, num_keys)
             clock.lap("judge")
             drafted += slots.num_active * block * self.gate.drafts
             rounds += 1
-            self._commit(slots, kept_B, ids_BG, hidden_BGD, state_BGS, done)
+            self._commit(slots, kept_B, ids_BG, hidden_BGD, state_BGS, drafts_finite_B, done)
             self._shrink(slots)
         clock.lap("rest")
-        return self._rollout(requests, done, drafted, rounds, clock.seconds())
+        responses = [done[request.index] for request in requests]
+        stats = gather_stats(responses, drafted, rounds, clock.seconds())
+        return gather_rollout(requests, responses, stats, self.evidence, self.pair.tokenizer)
 
     def _open(self, num_rows: int, capacity: int) -> None:
         pair = self.pair
@@ -167,20 +178,23 @@ class _Sampler:
             for model in self._models():
                 model.keep_rows(rows_b)
 
-    def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor]]:
+    def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Drafted ids [B, G], what each was drawn from where the gate asks, and whether the student was finite [B]."""
+        finite_B = torch.ones_like(slots.active_B)
         if self._student is None:
-            return slots.pending_B.unsqueeze(1), []
+            return slots.pending_B.unsqueeze(1), [], finite_B
         model, head = self._student
         noise_BG = slots.noise(block)[0]
         token_B, drafts, logps = slots.pending_B, [], []
         for offset in range(block):
             hidden_B1D = model.forward(token_B.unsqueeze(1), slots.cursor_B + offset, num_keys)
+            finite_B = finite_B & hidden_B1D.isfinite().flatten(1).all(dim=1)
             logp_BV = self.student_warp.log_probs(head.logits(hidden_B1D[:, -1]))
             token_B = draw(logp_BV, noise_BG[:, offset])
             drafts.append(token_B)
             if self.gate.needs_student:
                 logps.append(logp_BV)
-        return torch.stack(drafts, dim=1), logps
+        return torch.stack(drafts, dim=1), logps, finite_B
 
     def _judge(
         self, slots: Slots, ids_BG: Tensor, student_logps: list[Tensor], num_keys: int
@@ -215,7 +229,8 @@ class _Sampler:
         ids_BG: Tensor,
         hidden_BGD: Tensor | None,
         state_BGS: Tensor | None,
-        done: dict[int, _Response],
+        drafts_finite_B: Tensor,
+        done: dict[int, Response],
     ) -> None:
         block = ids_BG.shape[1]
         offset_G = torch.arange(block, device=ids_BG.device)
@@ -226,7 +241,7 @@ class _Sampler:
         end_B = torch.where(ends_BG, offset_G, block).amin(dim=1)
         ended_B = end_B < block
         count_B = torch.where(slots.active_B, torch.where(ended_B, end_B + 1, count_B), 0)
-        count_B, ended_B = self._cut_at_strings(slots, count_B, ended_B)
+        count_B, ended_B = self.stops.cut(slots, count_B, ended_B)
         if state_BGS is not None:
             last_B11 = (count_B - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, state_BGS.shape[2])
             slots.state_BS = torch.where(
@@ -235,17 +250,19 @@ class _Sampler:
         slots.advance(count_B)
         finite_B = torch.ones_like(ended_B) if hidden_BGD is None else hidden_BGD.isfinite().flatten(1).all(dim=1)
         # The one look of the host per round.
-        counts, ended, finite = torch.stack([count_B, ended_B.long(), finite_B.long()]).tolist()
+        flags = [ended_B.long(), drafts_finite_B.long(), finite_B.long()]
+        counts, ended, *finite = torch.stack([count_B, *flags]).tolist()
         self._settle(slots, counts, ended, finite, done)
 
     def _settle(
-        self, slots: Slots, counts: list[int], ended: list[int], finite: list[int], done: dict[int, _Response]
+        self, slots: Slots, counts: list[int], ended: list[int], finite: list[list[int]], done: dict[int, Response]
     ) -> None:
         for slot, request in enumerate(slots.held):
             if request is None:
                 continue
-            if not finite[slot]:
-                raise _not_finite(request)
+            for role, flags in zip(("student", "teacher"), finite, strict=True):
+                if not flags[slot]:
+                    raise not_finite(request, role)
             start, slots.lengths[slot] = slots.lengths[slot], slots.lengths[slot] + counts[slot]
             length = slots.lengths[slot]
             if self.on_commit is not None:
@@ -253,121 +270,13 @@ class _Sampler:
                 self.on_commit(request.index, tokens, authors)
             if ended[slot] or length == self.cap:
                 slots.release(slot)
-                done[request.index] = _Response.of(slots, slot, length, truncated=not ended[slot])
-
-    def _cut_at_strings(self, slots: Slots, count_B: Tensor, ended_B: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.stop_strings:
-            return count_B, ended_B
-        counts, ended = count_B.tolist(), ended_B.tolist()
-        for slot, request in enumerate(slots.held):
-            if request is None:
-                continue
-            length = slots.lengths[slot]
-            found = self._end_by_string(slots.ids_BW[slot, : length + counts[slot]].tolist(), length)
-            if found is not None:
-                counts[slot], ended[slot] = found - length, True
-        return count_B.new_tensor(counts), ended_B.new_tensor(ended)
-
-    def _end_by_string(self, ids: list[int], committed: int) -> int | None:
-        """Length of the response that ends with the token that completes a stop string; None when none does."""
-        # A character takes at most four tokens (bytes), so no stop string reaches back further than this.
-        reach = 4 * max(map(len, self.stop_strings)) + 4
-        start = max(0, committed - reach)
-
-        def stops(end: int) -> bool:
-            text = self.pair.tokenizer.decode(ids[start:end], skip_special_tokens=False)
-            return any(string in text for string in self.stop_strings)
-
-        if not stops(len(ids)):
-            return None
-        return next(end for end in range(committed + 1, len(ids) + 1) if stops(end))
-
-    def _rollout(
-        self, requests: list[Request], done: dict[int, _Response], drafted: int, rounds: int, seconds: dict[str, float]
-    ) -> Rollout:
-        ordered = [done[request.index] for request in requests]
-        longest = max((len(response.ids) for response in ordered), default=0)
-        written = torch.zeros(3, longest, dtype=torch.long)
-        for response in ordered:
-            written[response.authors.long(), torch.arange(len(response.ids))] += 1
-        stats = SamplerStats(
-            kept=int(written[STUDENT].sum()),
-            replaced=int(written[TEACHER].sum()),
-            drafted=drafted,
-            rounds=rounds,
-            kept_by_position=written[STUDENT],
-            replaced_by_position=written[TEACHER],
-            seconds_draft=seconds["draft"],
-            seconds_judge=seconds["judge"],
-            seconds_rest=seconds["rest"],
-        )
-        return Rollout(
-            prompt_ids=[request.prompt for request in requests],
-            response_ids=[response.ids for response in ordered],
-            authors=[response.authors for response in ordered],
-            truncated=torch.tensor([response.truncated for response in ordered], dtype=torch.bool),
-            sample_ids=[request.sample_id for request in requests],
-            response_index=[request.response_index for request in requests],
-            evidence=[response.evidence for response in ordered if response.evidence is not None]
-            if self.evidence
-            else None,
-            stats=stats,
-            tokenizer=self.pair.tokenizer,
-        )
-
-
-@dataclass(frozen=True)
-class _Response:
-    ids: Tensor
-    authors: Tensor
-    evidence: Tensor | None
-    truncated: bool
-
-    @staticmethod
-    def of(slots: Slots, slot: int, length: int, truncated: bool) -> _Response:
-        evidence = slots.evidence_BWD
-        return _Response(
-            ids=slots.ids_BW[slot, :length].cpu().clone(),
-            authors=slots.authors_BW[slot, :length].cpu().clone(),
-            evidence=None if evidence is None else evidence[slot, :length].clone(),
-            truncated=truncated,
-        )
-
-
-class _Clock:
-    """Seconds by phase: wall time on the CPU, event time on CUDA so that no phase waits for the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._laps: list[tuple[str, float | torch.cuda.Event]] = []
-        self.lap("start")
-
-    def lap(self, phase: str) -> None:
-        """Book the time since the last lap on ``phase``."""
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._laps.append((phase, event))
-        else:
-            self._laps.append((phase, time.perf_counter()))
-
-    def seconds(self) -> dict[str, float]:
-        """Total by phase."""
-        if self._cuda:
-            torch.cuda.synchronize()
-        totals = {"draft": 0.0, "judge": 0.0, "rest": 0.0}
-        for (_, before), (phase, after) in zip(self._laps, self._laps[1:], strict=False):
-            if isinstance(before, float) and isinstance(after, float):
-                totals[phase] += after - before
-            elif isinstance(before, torch.cuda.Event) and isinstance(after, torch.cuda.Event):
-                totals[phase] += before.elapsed_time(after) / 1000.0
-        return totals
+                done[request.index] = Response.of(slots, slot, length, truncated=not ended[slot])
 
 
 def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:
     block = drafted.ids_BG.shape[1]
     rejected_B = kept_B.clamp(max=block - 1)
-    at_rejection = drafted.at(rejected_B)
+    at_rejection = drafted if block == 1 else drafted.at(rejected_B)
     token_B1 = torch.where((kept_B < block).unsqueeze(1), verdict.replacement(at_rejection), at_rejection.ids_BG)
     return drafted.ids_BG.scatter(1, rejected_B.unsqueeze(1), token_B1)
 
@@ -381,37 +290,14 @@ def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
     return replace(rollout, evidence=evidence, stats=stats)
 
 
-def _require_positive(**counts: int) -> None:
-    problems = [
-        Problem("SKD-C07", name, f"is {count}; it must be 1 or more", "write a positive number")
-        for name, count in counts.items()
-        if count < 1
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _require_room(prompts: Prompts, cap: int, context: int) -> None:
-    for row, ids in zip(prompts.sample_ids, prompts.ids, strict=True):
-        if len(ids) == 0:
-            raise DataError(Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token"))
-        if len(ids) + cap > context:
-            raise DataError(
-                Problem(
-                    "SKD-D09",
-                    f"prompt {row}",
-                    f"prompt {len(ids)} + response {cap} = {len(ids) + cap} tokens exceed the context of {context}",
-                    "shorten the prompt or lower max_new_tokens",
-                )
-            )
-
-
-def _not_finite(request: Request) -> NumericsError:
-    return NumericsError(
-        Problem(
-            "SKD-G06",
-            f"prompt {request.sample_id}",
-            "the teacher's hidden states are not finite",
-            "check the teacher's weights and dtype (float16 overflows; use bfloat16 or float32)",
-        )
-    )
+@contextmanager
+def _evaluating(*models: PreTrainedModel | None) -> Iterator[None]:
+    """Dropout off while sampling; every model's own mode afterwards."""
+    modes = [(model, model.training) for model in models if model is not None]
+    for model, _ in modes:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, was_training in modes:
+            model.train(was_training)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ class Request:
     sample_id: int
     response_index: int
     epoch: int
+
+    @cached_property
+    def prompt_length(self) -> int:
+        """P."""
+        return len(self.prompt)
 
 
 class Slots:
@@ -78,7 +84,7 @@ class Slots:
     def num_keys(self) -> int:
         """Cache positions in use by the longest row."""
         return max(
-            len(request.prompt) - 1 + length
+            request.prompt_length - 1 + length
             for request, length in zip(self.held, self.lengths, strict=True)
             if request is not None
         )

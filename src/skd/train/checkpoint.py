@@ -18,11 +18,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ from torch import Tensor
 
 from skd.errors import CheckpointError, Problem, ResourceError
 from skd.faults import point
-from skd.train.files import canonical, fsync_directory, hash_file, write_atomic, write_hashed, write_safetensors
+from skd.train.directory import defect, prune, remove, set_aside
+from skd.train.files import canonical, fsync_directory, write_atomic, write_hashed, write_safetensors
 from skd.train.manifest import (
     CONFIG_FILE,
     FORMAT,
@@ -39,23 +39,9 @@ from skd.train.manifest import (
     STATE_FILE,
     STUDENT_FILE,
     manifest_bytes,
-    read_manifest,
 )
 
-__all__ = [
-    "Refusal",
-    "TrainState",
-    "defect",
-    "latest_whole",
-    "load",
-    "read_state",
-    "remove_stale",
-    "require_space",
-    "save",
-    "step_of",
-]
-
-_STEP_NAME = re.compile(r"step-(\d+)")
+__all__ = ["TrainState", "load", "read_state", "require_space", "save"]
 
 
 @dataclass(frozen=True)
@@ -80,17 +66,6 @@ class TrainState:
     """Library versions that wrote the checkpoint."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A checkpoint that does not count, and why."""
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name} was refused: {self.reason}"
-
-
 def require_space(run_dir: Path, student: Mapping[str, Tensor]) -> None:
     """Refuse to start a run whose disk cannot hold two checkpoints. Raises ResourceError (SKD-K03)."""
     # Two, since the new one is whole before the old one goes; three tensors per weight: itself and AdamW's moments.
@@ -104,13 +79,6 @@ def require_space(run_dir: Path, student: Mapping[str, Tensor]) -> None:
 
 def _num_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint's directory name."""
-    match = _STEP_NAME.fullmatch(checkpoint.name)
-    assert match is not None, checkpoint
-    return int(match[1])
 
 
 def save(
@@ -134,13 +102,13 @@ def save(
         if final.exists() and defect(final) is None:
             return final
         temporary = directory / f".tmp-step-{state.step}-{os.getpid()}"
-        _remove(temporary)
+        remove(temporary)
         try:
             _write(temporary, state, student, optimizer, config_yaml)
-            _set_aside(final)
+            set_aside(final)
             os.rename(temporary, final)
         except OSError:
-            _remove(temporary)
+            remove(temporary)
             raise
         fsync_directory(directory)
         _verify(final)
@@ -148,7 +116,7 @@ def save(
             best = {"checkpoint": f"step-{state.best_step}", "validation_loss": state.best_loss}
             write_atomic(run_dir / "best.json", json.dumps(best, indent=2) + "\n")
         point("save.prune")
-        _prune(directory, keep=max(keep, 2), best_step=state.best_step)
+        prune(directory, keep=max(keep, 2), best_step=state.best_step)
     return final
 
 
@@ -200,63 +168,6 @@ def _disk_faults(run_dir: Path, needed: int) -> Iterator[None]:
         ) from error
 
 
-def defect(checkpoint: Path) -> str | None:
-    """Why a checkpoint directory does not count; None when every byte is as it was written."""
-    if checkpoint.is_symlink() or not checkpoint.is_dir():
-        return "not a directory"
-    try:
-        manifest = (checkpoint / MANIFEST_FILE).read_bytes()
-        for name, written in sorted(read_manifest(manifest).items()):
-            found = hash_file(checkpoint / name)
-            if found.bytes != written.bytes:
-                return f"{name} has {found.bytes} bytes, {written.bytes} were written"
-            if found.sha256 != written.sha256:
-                return f"the SHA-256 of {name} differs from the manifest"
-        return _state_defect(checkpoint)
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except OSError as error:
-        return f"{Path(str(error.filename)).name} cannot be read ({error.strerror})"
-    except ValueError as error:
-        return f"{MANIFEST_FILE} {error}"
-
-
-def _state_defect(checkpoint: Path) -> str | None:
-    state = json.loads((checkpoint / STATE_FILE).read_text())
-    expected = {"format", *(field.name for field in fields(TrainState))}
-    if state.get("format") != FORMAT or set(state) != expected:
-        return f"{STATE_FILE} has format {state.get('format')!r}; this version reads {FORMAT}"
-    if state["step"] != step_of(checkpoint):
-        return f"{STATE_FILE} is of step {state['step']}"
-    return None
-
-
-def latest_whole(run_dir: Path) -> tuple[Path | None, list[Refusal]]:
-    """The newest whole checkpoint, with the newer ones that were refused; None when the run has no checkpoint at all.
-
-    Raises CheckpointError (SKD-K06) when there are checkpoints and none is whole: never a silent fresh start.
-    """
-    refused: list[Refusal] = []
-    for checkpoint in _checkpoints(run_dir / "checkpoints"):
-        reason = defect(checkpoint)
-        if reason is None:
-            return checkpoint, refused
-        refused.append(Refusal(checkpoint.name, reason))
-    if refused:
-        raise CheckpointError(
-            [
-                Problem(
-                    "SKD-K06",
-                    str(run_dir / "checkpoints" / refusal.name),
-                    f"no checkpoint of this run is whole: {refusal.reason}",
-                    "restore one from a copy, or start anew in another output directory",
-                )
-                for refusal in refused
-            ]
-        )
-    return None, refused
-
-
 def load(checkpoint: Path) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
     """State, student weights and optimizer tensors (on the CPU). Raises CheckpointError (SKD-K05) on a broken one."""
     # safetensors.torch is not needed to look for a checkpoint, only to read one.
@@ -277,53 +188,3 @@ def read_state(checkpoint: Path) -> TrainState:
     values = json.loads((checkpoint / STATE_FILE).read_text())
     del values["format"]
     return TrainState(**values)
-
-
-def _checkpoints(directory: Path) -> list[Path]:
-    """Every ``step-N``, newest first."""
-    if not directory.is_dir():
-        return []
-    return sorted((path for path in directory.iterdir() if _STEP_NAME.fullmatch(path.name)), key=step_of, reverse=True)
-
-
-def remove_stale(run_dir: Path) -> list[str]:
-    """Remove what killed saves left in ``checkpoints``; returns the names. Call it under the run's lock."""
-    directory = run_dir / "checkpoints"
-    stale = sorted(directory.glob(".tmp-*")) if directory.is_dir() else []
-    for path in stale:
-        _remove(path)
-    return [path.name for path in stale]
-
-
-def _prune(directory: Path, *, keep: int, best_step: int | None) -> None:
-    ours = [path for path in _checkpoints(directory) if _holds_our_manifest(path)]
-    for checkpoint in ours[keep:]:
-        if step_of(checkpoint) != best_step:
-            # Renamed first, so that a kill while deleting leaves a .tmp name and no half checkpoint.
-            doomed = directory / f".tmp-pruned-{checkpoint.name}-{os.getpid()}"
-            os.rename(checkpoint, doomed)
-            _remove(doomed)
-
-
-def _holds_our_manifest(checkpoint: Path) -> bool:
-    if checkpoint.is_symlink() or not checkpoint.is_dir():
-        return False
-    try:
-        read_manifest((checkpoint / MANIFEST_FILE).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _set_aside(checkpoint: Path) -> None:
-    """Give way to a new checkpoint of the same step without deleting the broken one."""
-    if os.path.lexists(checkpoint):
-        os.rename(checkpoint, checkpoint.with_name(f"refused-{checkpoint.name}-{os.getpid()}"))
-
-
-def _remove(temporary: Path) -> None:
-    assert temporary.name.startswith(".tmp-"), temporary
-    if temporary.is_symlink() or temporary.is_file():
-        temporary.unlink()
-    elif temporary.exists():
-        shutil.rmtree(temporary)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from skd.errors import CheckpointError, Problem
 from skd.models import Pair, export_student
 from skd.models.card import model_card
 from skd.train.checkpoint import TrainState, load, require_space, save
+from skd.train.directory import remove_stale
 from skd.train.files import write_atomic
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
@@ -28,7 +30,10 @@ from skd.train.step import StepReport, train_step
 from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
 from skd.train.validate import pieces_of, validate
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["Measure", "TrainResult", "train"]
+
+Measure = Callable[[Pair], Mapping[str, float]]
+"""Scores of a pair's student by name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ def train(
     pair: Pair | None = None,
     prompts: PromptSource | None = None,
     validation: PromptSource | None = None,
+    measure: Measure | None = None,
     display: bool = True,
 ) -> TrainResult:
     """Train a student by any method, from start to end or from where an earlier run stopped.
@@ -64,6 +70,7 @@ def train(
         pair: models already loaded, instead of those the configuration names. Its student is trained in place.
         prompts: the training set, instead of the configuration's: texts, or token ids with references.
         validation: the validation set, likewise.
+        measure: scores of the student, taken and logged at every validation beside the loss.
         display: show progress and samples on standard error.
 
     Raises:
@@ -83,14 +90,14 @@ def train(
         state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
-        _write_config(run)
+        _make_ready(run, shown)
         after_step = state.step if checkpoint else -1
         with (
             RunLog(run_dir, after_step=after_step, tensorboard=settings.tensorboard, enabled=run.is_main) as log,
             shown.running(run.total_steps, state.step),
         ):
             if checkpoint is None and run.validation is not None:
-                log.validation(0, validate(run, 0))
+                log.validation(0, validate(run, 0) | _measured(run, measure))
             while state.step < run.total_steps:
                 report = train_step(run, state.step)
                 state = _advanced(run, state)
@@ -99,7 +106,7 @@ def train(
 
                 improved = False
                 if run.validation is not None and _due(settings.validate_every, state.step, last):
-                    scores = validate(run, state.step)
+                    scores = validate(run, state.step) | _measured(run, measure)
                     log.validation(state.step, scores)
                     improved = _better(scores["loss"], state.best_loss)
                     if improved:
@@ -124,17 +131,23 @@ def _checked(
     return config_of(config, overrides or ())
 
 
+def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
+    return {} if measure is None or not run.is_main else dict(measure(run.pair))
+
+
 def _due(every: int | None, step: int, last: bool) -> bool:
     return last or (every is not None and step % every == 0)
 
 
 def _better(loss: float | None, best: float | None) -> bool:
-    return loss is not None and (best is None or loss < best)
+    return loss is not None and math.isfinite(loss) and (best is None or loss < best)
 
 
-def _write_config(run: Run) -> None:
-    """Room for two checkpoints, and the run directory's config file."""
+def _make_ready(run: Run, shown: Display) -> None:
+    """Tidy the run directory, make sure of room for two checkpoints, and write its config file."""
     if run.is_main:
+        for name in remove_stale(run.run_dir):
+            shown.say(f"removed {name}, left by an interrupted save")
         require_space(run.run_dir, student_tensors(run.pair.student))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
 

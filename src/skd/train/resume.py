@@ -11,7 +11,7 @@ import yaml
 
 from skd.config import RunConfig
 from skd.errors import CheckpointError, Problem
-from skd.train.checkpoint import latest_whole, remove_stale
+from skd.train.directory import latest_whole
 from skd.train.manifest import CONFIG_FILE
 
 __all__ = ["ResumeMode", "differences", "find_start", "refuse_differences"]
@@ -50,15 +50,11 @@ class Difference:
 
 
 def find_start(run_dir: Path, config: RunConfig, mode: ResumeMode, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint to resume from, None for a fresh start. Call it under the run's lock.
-
-    Removes what killed saves left, tells of refused checkpoints, and compares the configurations.
+    """The checkpoint to resume from, None for a fresh start. Tells of refused checkpoints. Only reads.
 
     Raises CheckpointError: SKD-K07 when ``mode`` is "must" and there is none, SKD-K15 when it is "never" and there is
     one, SKD-K06 when none is whole, SKD-K14 when the checkpoint is of another configuration.
     """
-    for name in remove_stale(run_dir):
-        say(f"removed {name}, left by an interrupted save")
     checkpoint, refused = latest_whole(run_dir)
     for refusal in refused:
         say(str(refusal))

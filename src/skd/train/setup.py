@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
-from skd.config import ObjectiveConfig, RunConfig, resolve_model_path
+from skd.config import ObjectiveConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.data.sources import load_rows
 from skd.models import Pair, load_pair
-from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL
+from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
 from skd.policies import build_policy
 from skd.train.batch import StudentLoss
 from skd.train.run import Run, adamw
@@ -26,7 +27,12 @@ PromptSource = Prompts | Sequence[str]
 
 def build_objective(config: ObjectiveConfig) -> Objective:
     """The objective of a configuration."""
-    losses = {"nll": NLL(), "forward_kl": ForwardKL(), "reverse_kl": ReverseKL(), "jsd": JSD(config.beta)}
+    losses: dict[str, TokenLoss] = {
+        "nll": NLL(),
+        "forward_kl": ForwardKL(),
+        "reverse_kl": ReverseKL(),
+        "jsd": JSD(config.beta),
+    }
     return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
 
 
@@ -60,7 +66,7 @@ def prepare(
         held_out = _encoded(config, pair, validation_rows)
         held_out = held_out.select(range(min(len(held_out), config.train.validation_prompts)))
     if config.train.gradient_checkpointing:
-        pair.student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(pair.student)
     objective = build_objective(config.resolved_objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
@@ -80,11 +86,17 @@ def prepare(
     )
 
 
+def _checkpoint_activations(student: PreTrainedModel) -> None:
+    # transformers renamed this in a 5.x release and warns at the old name.
+    enable = getattr(student, "activation_checkpointing_enable", None) or student.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     teacher, student = config.teacher, config.student
     return load_pair(
-        None if teacher is None else resolve_model_path(teacher.path),
-        resolve_model_path(student.path),
+        None if teacher is None else teacher.path,
+        student.path,
         teacher_revision=None if teacher is None else teacher.revision,
         student_revision=student.revision,
         teacher_dtype="float32" if teacher is None else teacher.dtype,

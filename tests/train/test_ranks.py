@@ -1,0 +1,55 @@
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from tests.train.conftest import run_train
+
+
+def run_as_ranks(config, world_size):
+    """The same run in forked processes that find each other over gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    children = []
+    for rank in range(world_size):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+                AcceleratorState._reset_state(reset_partial_state=True)
+                run_train(config)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@pytest.mark.parametrize("batch_size", [3, 1])
+def test_two_ranks_train_what_one_does(settings, tmp_path, batch_size):
+    keys = {"student": "steady", "batch_size": batch_size, "max_steps": 2, "micro_batch_tokens": 8}
+    # A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps.
+    keys |= {"lr": 0.01, "eps": 0.01, "warmup": 0.0}
+    alone, together = ({**settings(**keys), "output": str(tmp_path / name)} for name in ("alone", "together"))
+    run_train(alone)
+    assert run_as_ranks(together, 2) == [0, 0]
+    weights, shared = (
+        load_file(Path(config["output"]) / "checkpoints" / "step-2" / "student.safetensors")
+        for config in (alone, together)
+    )
+    assert max((weights[name] - shared[name]).abs().max().item() for name in weights) <= 1e-5
+    for log in ("metrics", "trained"):
+        rows, shared_rows = (
+            [json.loads(line) for line in (Path(config["output"]) / f"{log}.jsonl").read_text().splitlines()]
+            for config in (alone, together)
+        )
+        for row, shared_row in zip(rows, shared_rows, strict=True):
+            for key in ("step", "tokens", "acceptance_rate", "epochs", "sample_ids"):
+                assert row.get(key) == shared_row.get(key)
