@@ -17,7 +17,7 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "text", "types"})
+_GROUND = frozenset({"config", "display", "errors", "faults", "text", "types", "versions"})
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
@@ -25,6 +25,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "faults": frozenset(),
     "text": frozenset({"errors"}),
+    "versions": frozenset(),
     "display": frozenset({"text"}),
     "types": frozenset({"errors"}),
     "config": frozenset({"errors"}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from skd.models import Pair, load_pair
     from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL
-    from skd.policies import DataSet, Interleaved, Policy, Student, Teacher
+    from skd.policies import DataSet, Interleaved, Policy, Sampling, Student, Teacher
     from skd.sampling import AcceptAll, AcceptNone, TopK, TopP, Warp, interleave
     from skd.train import train
     from skd.types import Prompts, Rollout
@@ -51,6 +51,7 @@ __all__ = [
     "ReverseKL",
     "Rollout",
     "RunConfig",
+    "Sampling",
     "SkdError",
     "Student",
     "Teacher",
@@ -79,7 +80,7 @@ _HOME = {
     ),
     "skd.models": ("Pair", "load_pair"),
     "skd.objectives": ("JSD", "NLL", "ForwardKL", "Objective", "ReverseKL"),
-    "skd.policies": ("DataSet", "Interleaved", "Policy", "Student", "Teacher"),
+    "skd.policies": ("DataSet", "Interleaved", "Policy", "Sampling", "Student", "Teacher"),
     "skd.sampling": ("AcceptAll", "AcceptNone", "TopK", "TopP", "Warp", "interleave"),
     "skd.types": ("Prompts", "Rollout"),
 }

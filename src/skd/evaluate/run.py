@@ -5,11 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,13 +17,12 @@ from skd.errors import ConfigError, Problem
 from skd.evaluate.statistics import wilson_interval
 from skd.sampling import AcceptAll, Warp, interleave
 from skd.text import shortened, visible, write_text
+from skd.versions import versions
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
 
 __all__ = ["EvaluationResult", "evaluate"]
-
-_PACKAGES = ("skd", "torch", "transformers", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def evaluate(
         "model": pair.provenance["student"],
         "decoding": {"temperature": 0.0, "max_new_tokens": max_new_tokens, "chat": "auto"},
         "data": {"task": task, "split": split, "size": size, "seed": seed, "fingerprint": _fingerprint(rows)},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions(),
     }
     n, right = len(rows), sum(correct)
     result = EvaluationResult(task, right / n, wilson_interval(right, n), n, correct, responses, seconds, provenance)
@@ -133,13 +130,6 @@ def _fingerprint(rows: Sequence[Row]) -> str:
     """SHA-256 of prompts and references in order: equal fingerprints mean equal items."""
     lines = (json.dumps([row.prompt, row.response]) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def _write(path: Path, rows: Sequence[Row], truncated: Sequence[bool], result: EvaluationResult) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from skd.models.load import without_progress_bars
 from skd.models.pair import Pair
 
 __all__ = ["export_student"]
@@ -20,7 +21,8 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}-{os.getpid()}")
     pair.student.generation_config.eos_token_id = sorted(pair.stop_ids)
-    pair.student.save_pretrained(beside, safe_serialization=True)
+    with without_progress_bars():
+        pair.student.save_pretrained(beside)
     pair.tokenizer.save_pretrained(beside)
     (beside / "README.md").write_text(card, encoding="utf-8")
     if target.exists():

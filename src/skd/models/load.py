@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, RemoteError
 
-__all__ = ["load_model", "load_tokenizer", "provenance"]
+__all__ = ["load_model", "load_tokenizer", "provenance", "without_progress_bars"]
 
 _REWINDABLE = frozenset({"full_attention", "sliding_attention"})
 _DENIED_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation_internal", "quantization_config")
@@ -85,7 +85,7 @@ def provenance(path: str | Path, model: PreTrainedModel) -> dict[str, Any]:
 
 def _guarded(name: str, path: str | Path, load: Any) -> Any:
     try:
-        with _without_progress_bars():
+        with without_progress_bars():
             return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise _explain(name, path, error) from error
@@ -97,7 +97,8 @@ def _guarded(name: str, path: str | Path, load: Any) -> Any:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
+    """transformers' own bars stay off for the length of a block: skd shows one display of its own."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from skd.models import Pair
 from skd.report.quickstart import MethodRow, QuickstartPage, write_quickstart
 from skd.text import write_text
 from skd.train import train
+from skd.versions import versions
 
 __all__ = ["PLANS", "Plan", "run"]
 
@@ -32,7 +32,7 @@ TEST_SEED, CURVE_SEED = 20, 21
 
 LABELS = {
     "teacher": "teacher",
-    "start": "student, at the start",
+    "start": "student at start",
     "skd": "SKD",
     "on_policy": "on-policy KD",
     "supervised_kd": "supervised KD",
@@ -72,7 +72,7 @@ class Trained:
     validations: Sequence[Mapping[str, Any]]
     """One record per validation."""
     tokens: Mapping[str, Any]
-    """The last token view."""
+    """The token view before the first step, where the teacher writes most."""
 
     @property
     def replaced_share(self) -> float:
@@ -109,8 +109,8 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
     seconds = time.perf_counter() - started
     _write_results(out, seconds, table_rows, share)
     page = write_quickstart(_page(task, plan, table_rows, trained, seconds), out / "index.html")
-    console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}")
-    console.print(_next_steps(task, out), markup=False, highlight=False)
+    console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}", soft_wrap=True)
+    console.print(_next_steps(task, out), markup=False, highlight=False, soft_wrap=True)
     return page
 
 
@@ -166,7 +166,7 @@ def _trained(config: RunConfig, task: str) -> Trained:
     result = train(config, resume="never", measure=curve)
     seconds = time.perf_counter() - started - measuring
     records = [json.loads(line) for line in result.metrics.read_text(encoding="utf-8").splitlines()]
-    tokens = result.run_dir / "tokens" / f"step-{result.step}.json"
+    tokens = result.run_dir / "tokens" / "step-0.json"
     return Trained(
         result=_measure(result.student_dir, task),
         seconds=seconds,
@@ -200,14 +200,14 @@ def _table_rows(before: Mapping[str, EvaluationResult], trained: Mapping[str, Tr
 
 
 def _table(rows: Sequence[MethodRow]) -> Table:
-    table = Table(title="Exact match on held-out items, with 95 % intervals; one seed")
-    for heading in ("", "score", "95 % interval", "against the start", "95 % interval, paired", "steps", "seconds"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1))
+    for heading in ("", "score %", "95 % interval", "gain", "paired 95 %", "seconds"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:
-        cells = [row.label, f"{100 * row.score:.1f} %", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
+        cells = [row.label, f"{100 * row.score:.1f}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
         if row.difference is not None and row.difference_low is not None and row.difference_high is not None:
             interval = f"{100 * row.difference_low:+.1f} to {100 * row.difference_high:+.1f}"
-            cells += [f"{100 * row.difference:+.1f}", interval, str(row.steps), f"{row.seconds:.1f}"]
+            cells += [f"{100 * row.difference:+.1f}", interval, f"{row.seconds:.1f}"]
         table.add_row(*cells)
     return table
 
@@ -225,7 +225,7 @@ def _write_results(out: Path, seconds: float, rows: Sequence[MethodRow], replace
             if row.difference is not None
         },
         "seconds_by_method": {row.name: row.seconds for row in rows if row.seconds is not None},
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
 
@@ -244,7 +244,7 @@ def _page(
         task_example=(example.prompt, example.response or ""),
         n_test=NUM_TEST,
         command=f"skd quickstart --task {task}",
-        versions=_versions(),
+        versions=versions(),
         notes=[
             "One seed; every number was measured in this run. Differences between trained methods that are smaller "
             "than their intervals are ties.",
@@ -255,11 +255,6 @@ def _page(
             f"Learning curves: {NUM_CURVE} validation items. The whole run took {seconds:.0f} seconds.",
         ],
     )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("skd", "torch", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _next_steps(task: str, out: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +28,7 @@ from skd.train.signals import StopSignal
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
 from skd.train.validate import pieces_of, validate
+from skd.versions import versions
 
 __all__ = ["Measure", "TrainResult", "train"]
 
@@ -163,7 +163,7 @@ def _first_state(run: Run) -> TrainState:
         config_digest=config_digest(run.config),
         data_fingerprint=fingerprint(run.prompts),
         provenance=run.pair.provenance,
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -229,7 +229,3 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     run.accelerator.wait_for_everyone()
     shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
     return TrainResult(run.run_dir, state.step, run.run_dir / "metrics.jsonl", student_dir)
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate", "safetensors")}

@@ -14,6 +14,9 @@ from rich.text import Text
 
 __all__ = ["Display"]
 
+SECONDS_BETWEEN_LINES = 5.0
+"""Without a terminal a line per step would bury the log."""
+
 
 class Display:
     """Shows step, loss, acceptance, tokens per second and time left.
@@ -32,6 +35,7 @@ class Display:
     def running(self, total_steps: int, first_step: int) -> Iterator[None]:
         """Show the progress of a run of which ``first_step`` steps are done, as long as the block lasts."""
         self._total, self._first, self._started = total_steps, first_step, time.monotonic()
+        self._said = -math.inf
         if not (self._enabled and self._console.is_terminal):
             yield
             return
@@ -45,7 +49,8 @@ class Display:
         """Show that ``step`` steps are done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=_summary(metrics))
-        else:
+        elif step == self._total or time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
             self.say(f"step {step}/{self._total}  {_summary(metrics)}  left {self._time_left(step)}")
 
     def say(self, text: str | Text) -> None:

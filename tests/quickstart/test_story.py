@@ -1,0 +1,50 @@
+"""The quickstart tells its whole story, with real runs of a few steps; and a student really learns."""
+
+from __future__ import annotations
+
+import json
+
+import skd
+from skd.evaluate.run import evaluate
+from skd.quickstart import story
+from skd.quickstart.story import METHODS, PLANS, Plan, config_for
+
+
+def test_the_story_ends_with_results_and_a_page(tmp_path, monkeypatch, capsys):
+    plan = Plan(num_prompts=8, steps=2, lr=1e-3, k=3, student_temperature=1.5, batch_size=4)
+    monkeypatch.setitem(story.PLANS, "number_words", plan)
+    monkeypatch.setattr(story, "NUM_TEST", 40)
+    monkeypatch.setattr(story, "NUM_CURVE", 10)
+    page = story.run(tmp_path / "out", "number_words")
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert results["n_test"] == 40
+    assert results["seconds"] > 0
+    assert set(results["scores"]) == {"teacher", "start", *METHODS}
+    assert all(0 <= score <= 1 for score in results["scores"].values())
+    assert results["scores"]["teacher"] >= 0.9
+    assert 0 < results["replaced_share"] < 1
+    printed = capsys.readouterr().out
+    for text in ("SKD's gate (top 3) let the teacher replace", "results.json", "What to try next"):
+        assert text in printed
+    html = page.read_text(encoding="utf-8")
+    for label in ("SKD", "on-policy KD", "supervised KD", "SFT (control)"):
+        assert label in html
+
+
+def test_every_method_of_the_quickstart_shares_all_but_policy_and_objective():
+    plan = PLANS["number_words"]
+    configs = [config_for("number_words", plan, method, f"runs/{method}") for method in METHODS]
+    shared = {
+        config.model_dump_json(exclude={"method": True, "policy": True, "objective": True, "output": True})
+        for config in configs
+    }
+    assert len(shared) == 1
+
+
+def test_a_student_learns_in_a_few_steps(tmp_path):
+    plan = Plan(num_prompts=100, steps=60, lr=2e-3, k=25, student_temperature=1.5)
+    config = config_for("number_words", plan, "skd", tmp_path / "run")
+    before = evaluate("builtin:number_words/student", "number_words", size=300, split="validation")
+    result = skd.train(config, overrides={"train.validate_every": None}, display=False)
+    after = evaluate(result.student_dir, "number_words", size=300, split="validation")
+    assert after.score > before.score + 0.05
