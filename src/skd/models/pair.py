@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from skd.errors import ModelError, Problem
+from skd.errors import ConfigError, ModelError, Problem
 from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
 from skd.models.vocabulary import shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
+from skd.text import shortened
 from skd.types import Head, Prompts
 
 __all__ = ["Pair", "load_pair"]
@@ -96,10 +97,15 @@ class Pair:
                 self.student.set_attn_implementation(sampling_attention)
 
     def encode(self, texts: Sequence[str]) -> Prompts:
-        """Prompts of texts, each as one user turn where the tokenizer has a chat template."""
+        """Prompts of texts, each as one user turn where the tokenizer has a chat template.
+
+        Raises ConfigError for one text instead of a list, DataError for a text without tokens or beyond the context.
+        """
         from skd.data.chat import encode_prompts
         from skd.data.rows import Row
 
+        if isinstance(texts, str):
+            raise ConfigError(Problem("SKD-C07", "prompts", f"is the text {shortened(texts, 40)!r}", "write [TEXT]"))
         rows = [Row(prompt=text, response=None) for text in texts]
         return encode_prompts(
             rows,
