@@ -29,7 +29,8 @@ def main() -> None:
     results = []
     for tokens in args.tokens:
         row = _in_fresh_process(tokens, args)
-        print("{tokens:8d} {before_mb:10.0f} {peak_mb:10.0f} {rise_mb:10.0f} {seconds:8.1f}".format(**row), flush=True)
+        megabytes = " ".join(f"{row[name]:10.0f}" for name in ("before_mb", "peak_mb", "rise_mb"))
+        print(f"{tokens:8d} {megabytes} {row['seconds']:8.1f}", flush=True)
         results.append(row)
     print(json.dumps({"vocab": args.vocab, "hidden": args.hidden, "loss": args.loss, "results": results}))
 

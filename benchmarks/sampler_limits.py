@@ -25,6 +25,7 @@ import skd
 from benchmarks.pairs import save_random_llama
 from skd.data.tasks import TASKS
 from skd.models import Pair
+from skd.sampling import Gate
 from skd.types import Prompts
 
 CAP = 40
@@ -73,7 +74,7 @@ def _paired(a: Callable[[int], float], b: Callable[[int], float], rounds: int) -
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
-def _ours(pair: Pair, prompts: Prompts, gate: object) -> Callable[[int], float]:
+def _ours(pair: Pair, prompts: Prompts, gate: Gate) -> Callable[[int], float]:
     def run(seed: int) -> float:
         started = time.process_time()
         rollout = skd.interleave(
@@ -98,7 +99,7 @@ def _generate(pair: Pair, model: PreTrainedModel, prompts: Prompts) -> Callable[
     def run(seed: int) -> float:
         torch.manual_seed(seed)
         started = time.process_time()
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]
             **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=CAP, num_beams=1
         )
         seconds = time.process_time() - started

@@ -15,6 +15,7 @@ import torch
 from skd.errors import DataError, Problem
 from skd.models.score import score
 from skd.sampling import AcceptAll, AcceptNone, Gate, TopK, TopP, Warp, interleave
+from skd.sampling.checks import require_prompts
 from skd.types import DATA, Prompts, Rollout
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ class DataSet:
     evidence: bool = True
 
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
-        """The references as responses. Raises DataError when the prompts have none."""
+        """The references as responses. Raises DataError when the prompts have none, or do not fit with them."""
         if prompts.references is None:
             raise DataError(
                 Problem("SKD-C10", "data", "has no references, which this policy learns from", "name response_field")
             )
+        require_prompts(prompts, [len(ids) for ids in prompts.references], pair.context, pair.vocab_size)
         prompt_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.ids]
         response_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.references]
         return Rollout(

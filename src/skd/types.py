@@ -40,6 +40,12 @@ class Prompts:
     references: Sequence[Sequence[int]] | None = None
     """Reference responses as token ids, end token included; None when the data has none."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError unless there is one sample id, and one reference if any, for every prompt."""
+        for name, items in (("sample_ids", self.sample_ids), ("references", self.references)):
+            if items is not None and len(items) != len(self.ids):
+                raise ValueError(f"{name} has {len(items)} entries and ids has {len(self.ids)}; one for every prompt")
+
     def __len__(self) -> int:
         return len(self.ids)
 

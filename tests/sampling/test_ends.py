@@ -154,3 +154,31 @@ def test_a_model_that_is_not_finite_stops_the_run(gate, role):
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(SkdError, match="stop_strings"):
         Case().run(stop_strings=("",))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "arguments", "text"),
+    [
+        ("t5 t6", {}, r"prompts: is the text 't5 t6'; write \[TEXT\]"),
+        (["t5"], {"stop_strings": "t9"}, r"stop_strings: is the text 't9'; write \['t9'\]"),
+        (Prompts([[5], [64]], [0, 7]), {}, r"prompt 7: holds an id outside 0\.\.63"),
+        (Prompts([[-1]], [3]), {}, "prompt 3: holds an id outside"),
+        (["t5", "t6"], {"epoch": [0]}, "epoch: has 1 entries for 2 prompts"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(prompts, arguments, text):
+    with pytest.raises(SkdError, match=text):
+        skd.interleave(Case().pair, prompts, max_new_tokens=3, **arguments)
+
+
+def test_of_prompts_that_are_too_long_the_longest_is_shown_and_all_are_counted():
+    pair = Case("llama", both=(("max_positions", 48),)).pair
+    with pytest.raises(DataError, match=r"prompt 6: prompt 45 \+ response 8 = 53 tokens .* 48 \(2 of 3 prompts do\)"):
+        skd.interleave(pair, Prompts([[5], [5] * 45, [5] * 41], [1, 6, 9]), max_new_tokens=8)
+
+
+def test_prompts_need_one_sample_id_and_one_reference_each():
+    with pytest.raises(ValueError, match="sample_ids has 1 entries and ids has 2; one for every prompt"):
+        Prompts([[5], [6]], [0])
+    with pytest.raises(ValueError, match="references has 0 entries and ids has 1"):
+        Prompts([[5]], [0], [])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skd.errors import ConfigError
 from skd.sampling import AcceptAll, AcceptNone, TopK, TopP, Warp
 from skd.sampling.gates import Drafted
 from tests.oracles import interleave as oracle
@@ -87,7 +88,15 @@ def test_the_gates_look_at_raw_logits_whatever_the_warp(random_block):
         assert torch.equal(gate.judge(cold).keep_BG, gate.judge(random_block).keep_BG)
 
 
-@pytest.mark.parametrize("make", [lambda: TopK(0), lambda: TopK(-3), lambda: TopP(0.0), lambda: TopP(1.5)])
-def test_impossible_gates_are_refused(make):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: TopK(0), "k: is 0; it must be 1 or more"),
+        (lambda: TopK(-3), "k: is -3"),
+        (lambda: TopP(0.0), r"p: is 0\.0; it must be in \(0, 1\]"),
+        (lambda: TopP(1.5), r"p: is 1\.5"),
+    ],
+)
+def test_impossible_gates_are_refused(make, text):
+    with pytest.raises(ConfigError, match=text):
         make()

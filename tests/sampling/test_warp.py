@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from skd.errors import ConfigError
 from skd.sampling import Warp
 from skd.sampling.noise import Purpose, uniform
 from skd.sampling.warp import draw
@@ -103,7 +104,15 @@ def test_an_id_of_probability_zero_is_never_drawn(vocab, u):
         assert int(chosen) == int(possible.nonzero()[0 if u < 0.5 else -1])
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(-0.1, 1.0), (1.0, 0.0), (1.0, 1.1), (float("nan"), 1.0)])
-def test_impossible_warps_are_refused(temperature, top_p):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "text"),
+    [
+        (-0.1, 1.0, r"temperature: is -0\.1; it must be 0 or more and finite"),
+        (float("nan"), 1.0, "temperature: is nan"),
+        (1.0, 0.0, r"top_p: is 0\.0; it must be in \(0, 1\]"),
+        (1.0, 1.1, r"top_p: is 1\.1"),
+    ],
+)
+def test_impossible_warps_are_refused(temperature, top_p, text):
+    with pytest.raises(ConfigError, match=text):
         Warp(temperature, top_p)

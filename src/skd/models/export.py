@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from transformers import GenerationConfig
+
 from skd.models.load import without_progress_bars
 from skd.models.pair import Pair
 
@@ -20,7 +22,7 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}-{os.getpid()}")
-    pair.student.generation_config.eos_token_id = sorted(pair.stop_ids)
+    pair.student.generation_config = _savable(pair.student.generation_config, sorted(pair.stop_ids))
     with without_progress_bars():
         pair.student.save_pretrained(beside)
     pair.tokenizer.save_pretrained(beside)
@@ -29,3 +31,18 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
         shutil.rmtree(target)
     beside.rename(target)
     return target
+
+
+def _savable(source: GenerationConfig, stop_ids: list[int]) -> GenerationConfig:
+    """The model's own generation config with all stop ids.
+
+    Some published ones set a temperature beside do_sample=False: they load, the setting has no effect, and
+    transformers refuses to save them. Of such a one only the ids stay, or the export would fail at the end of a run.
+    """
+    source.eos_token_id = stop_ids
+    try:
+        source.validate(strict=True)
+    except ValueError:
+        ids = {"bos_token_id": source.bos_token_id, "pad_token_id": source.pad_token_id}
+        return GenerationConfig(eos_token_id=stop_ids, **ids)
+    return source

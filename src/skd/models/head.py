@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from skd.errors import ModelError, Problem
+from skd.sampling.cache import context_length
 from skd.types import Head
 
 __all__ = ["body", "check_head", "head_of"]
@@ -40,7 +41,8 @@ def head_of(model: PreTrainedModel, vocab_size: int) -> Head:
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str, vocab_size: int) -> None:
     """Compare ``head_of`` with the model's own logits on a short probe; raises ModelError when they differ."""
-    ids_BT = torch.randint(vocab_size, (1, 8), generator=torch.Generator().manual_seed(0)).to(model.device)
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(vocab_size, (1, min(8, context_length(model))), generator=generator).to(model.device)
     own = model(input_ids=ids_BT, use_cache=False).logits[..., :vocab_size].float()
     ours = head_of(model, vocab_size).logits(body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state)
     difference = float((ours - own).abs().max() / own.abs().max().clamp(min=1.0))

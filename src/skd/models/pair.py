@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from skd.errors import ModelError, Problem
+from skd.errors import ConfigError, ModelError, Problem
+from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
 from skd.models.vocabulary import shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
+from skd.text import shortened
 from skd.types import Head, Prompts
 
 __all__ = ["Pair", "load_pair"]
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(eq=False)
@@ -98,10 +97,15 @@ class Pair:
                 self.student.set_attn_implementation(sampling_attention)
 
     def encode(self, texts: Sequence[str]) -> Prompts:
-        """Prompts of texts, each as one user turn where the tokenizer has a chat template."""
+        """Prompts of texts, each as one user turn where the tokenizer has a chat template.
+
+        Raises ConfigError for one text instead of a list, DataError for a text without tokens or beyond the context.
+        """
         from skd.data.chat import encode_prompts
         from skd.data.rows import Row
 
+        if isinstance(texts, str):
+            raise ConfigError(Problem("SKD-C07", "prompts", f"is the text {shortened(texts, 40)!r}", "write [TEXT]"))
         rows = [Row(prompt=text, response=None) for text in texts]
         return encode_prompts(
             rows,
@@ -137,17 +141,22 @@ def load_pair(
     the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
     reproduce the model's own logits is checked here, on a probe.
 
-    Raises ModelError or RemoteError, with what was found and the way out.
+    teacher_dtype, sample_dtype: "float32" or "bfloat16". attention: "sdpa", "eager" or "flash_attention_2", of the
+    training forward. device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises ConfigError for an argument outside its choices, ModelError or RemoteError for a model or tokenizer that
+    cannot be used.
     """
-    where = _device(device)
-    _require_attention(attention)
+    where = device_of(device)
+    teacher_type, sample_type = dtype_of("teacher_dtype", teacher_dtype), dtype_of("sample_dtype", sample_dtype)
+    require_attention(attention)
     student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where)
     teacher_model = None
     tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
     if teacher is not None:
-        teacher_model = load_model("teacher", teacher, teacher_revision, _DTYPES[teacher_dtype], "sdpa", where)
+        teacher_model = load_model("teacher", teacher, teacher_revision, teacher_type, "sdpa", where)
         teacher_model.requires_grad_(False)
         tokenizers["teacher"] = load_tokenizer("teacher", teacher, _commit(teacher_model, teacher_revision))
         models["teacher"] = teacher_model
@@ -158,7 +167,7 @@ def load_pair(
     return Pair(
         teacher=teacher_model,
         student=student_model,
-        sampling_student=_sampling_copy(student_model, _DTYPES[sample_dtype]),
+        sampling_student=_sampling_copy(student_model, sample_type),
         tokenizer=tokenizers["student"],
         vocab_size=vocab_size,
         stop_ids=stop_ids(tokenizers["student"], list(models.values()), vocab_size),
@@ -178,26 +187,10 @@ def _sampling_copy(student: PreTrainedModel, dtype: torch.dtype) -> PreTrainedMo
     if dtype == torch.float32:
         return student
     copied = copy.deepcopy(student).requires_grad_(False)
-    torch.nn.Module.to(copied, dtype)
+    for parameter in copied.parameters():
+        # Only parameters: rotary frequencies are buffers, and rounded ones misplace the tokens of a long prompt.
+        parameter.data = parameter.data.to(dtype)
     return copied
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-def _require_attention(attention: str) -> None:
-    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise ModelError(
-            Problem(
-                "SKD-M20",
-                "student.attention",
-                "flash_attention_2 was asked for, but the package flash_attn is not installed",
-                "install flash-attn, or write attention: sdpa",
-            )
-        )
 
 
 def _require_form(name: str, model: PreTrainedModel) -> AttentionForm:

@@ -52,5 +52,6 @@ def score(
         hidden_BTD = body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
         states = predicting(hidden_BTD, [prompts[i] for i in group], [responses[i] for i in group])
         for i, state in zip(group, states, strict=True):
-            out[i] = state
+            # A copy, because a view would keep the padded batch with all its prompts alive until the loss.
+            out[i] = state.clone()
     return out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from skd.errors import ConfigError, DataError, NumericsError, Problem
 from skd.sampling.slots import Request
 from skd.types import Prompts
 
-__all__ = ["not_finite", "require_positive", "require_room"]
+__all__ = ["not_finite", "require_positive", "require_prompts", "require_stop_strings"]
 
 
 def require_positive(**counts: int) -> None:
@@ -20,20 +22,46 @@ def require_positive(**counts: int) -> None:
         raise ConfigError(problems)
 
 
-def require_room(prompts: Prompts, cap: int, context: int) -> None:
-    """Every prompt has a token, and fits both models' context together with the cap (DataError)."""
-    for row, ids in zip(prompts.sample_ids, prompts.ids, strict=True):
-        if len(ids) == 0:
-            raise DataError(Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token"))
-        if len(ids) + cap > context:
-            raise DataError(
-                Problem(
-                    "SKD-D09",
-                    f"prompt {row}",
-                    f"prompt {len(ids)} + response {cap} = {len(ids) + cap} tokens exceed the context of {context}",
-                    "shorten the prompt or lower max_new_tokens",
-                )
-            )
+def require_stop_strings(strings: Sequence[str]) -> None:
+    """A list of texts, none of them empty (ConfigError)."""
+    if isinstance(strings, str):
+        raise ConfigError(Problem("SKD-C07", "stop_strings", f"is the text {strings!r}", f"write [{strings!r}]"))
+    if "" in strings:
+        raise ConfigError(Problem("SKD-C07", "stop_strings", "holds an empty text, which ends everything", "remove it"))
+
+
+def require_prompts(prompts: Prompts, response_lengths: Sequence[int], context: int, vocab_size: int) -> None:
+    """Every prompt has tokens of the shared vocabulary, and fits the context together with its longest response.
+
+    Raises DataError with all that is wrong; of prompts that are too long, with the longest.
+    """
+    rows = zip(prompts.sample_ids, prompts.ids, strict=True)
+    problems = [problem for row, ids in rows if (problem := _unreadable(row, ids, vocab_size))]
+    problems += _too_long(prompts, response_lengths, context)
+    if problems:
+        raise DataError(problems)
+
+
+def _unreadable(row: int, ids: Sequence[int], vocab_size: int) -> Problem | None:
+    if len(ids) == 0:
+        return Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token")
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        found = f"holds an id outside 0..{vocab_size - 1}, the ids that teacher and student share"
+        return Problem("SKD-D05", f"prompt {row}", found, "encode the prompts with the pair's tokenizer")
+    return None
+
+
+def _too_long(prompts: Prompts, response_lengths: Sequence[int], context: int) -> list[Problem]:
+    sums = [len(ids) + length for ids, length in zip(prompts.ids, response_lengths, strict=True)]
+    over = [row for row, length in enumerate(sums) if length > context]
+    if not over:
+        return []
+    longest = max(over, key=lambda row: sums[row])
+    arithmetic = f"{len(prompts.ids[longest])} + response {response_lengths[longest]} = {sums[longest]}"
+    others = f" ({len(over)} of {len(sums)} prompts do)" if len(sums) > 1 else ""
+    found = f"prompt {arithmetic} tokens exceed the context of {context}{others}"
+    remedy = "shorten the prompts, or the response by max_new_tokens"
+    return [Problem("SKD-D09", f"prompt {prompts.sample_ids[longest]}", found, remedy)]
 
 
 def not_finite(request: Request, role: str) -> NumericsError:

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from skd.errors import ConfigError, Problem
 from skd.sampling.warp import Warp, draw, kth_largest, nucleus_threshold
 
 __all__ = ["AcceptAll", "AcceptNone", "Drafted", "Gate", "TopK", "TopP", "Verdict", "teacher_draw"]
@@ -115,14 +116,15 @@ class _Judging:
 class TopK(_Judging):
     """Keep a token that is among the teacher's ``k`` most probable raw ones (SKD, Xu et al. 2025, algorithm 1).
 
-    Ids that tie with the k-th count as among them. ``k`` of the vocabulary size or more keeps everything.
+    Ids that tie with the k-th count as among them. ``k`` of the vocabulary size or more keeps everything. Raises
+    ConfigError for a ``k`` below 1.
     """
 
     k: int = 25
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(f"k is {self.k}; it must be 1 or more")
+            raise ConfigError(Problem("SKD-C07", "k", f"is {self.k}; it must be 1 or more", "25 is the paper's"))
 
     def judge(self, drafted: Drafted) -> Verdict:
         """Compare each draft's raw teacher logit with the k-th largest one."""
@@ -133,13 +135,16 @@ class TopK(_Judging):
 
 @dataclass(frozen=True)
 class TopP(_Judging):
-    """Keep a token inside the smallest set of the teacher's most probable raw tokens that holds the mass ``p``."""
+    """Keep a token inside the smallest set of the teacher's most probable raw tokens that holds the mass ``p``.
+
+    Raises ConfigError for a ``p`` outside (0, 1].
+    """
 
     p: float
 
     def __post_init__(self) -> None:
         if not 0.0 < self.p <= 1.0:
-            raise ValueError(f"p is {self.p}; it must be in (0, 1]")
+            raise ConfigError(Problem("SKD-C07", "p", f"is {self.p}; it must be in (0, 1]", "give a share"))
 
     def judge(self, drafted: Drafted) -> Verdict:
         """Compare each draft's raw teacher log-prob with that of the set's last member."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from skd.errors import ConfigError, Problem
 from skd.sampling.cache import CursorModel
-from skd.sampling.checks import not_finite, require_positive, require_room
+from skd.sampling.checks import not_finite, require_positive, require_prompts, require_stop_strings
 from skd.sampling.clock import Clock
 from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gates import Drafted, Gate, TopK, Verdict
@@ -63,28 +63,38 @@ def interleave(
     evidence: bool = True,
     on_commit: OnCommit | None = None,
 ) -> Rollout:
-    """Write responses to prompts by interleaved sampling (Xu et al. 2025, algorithm 1; METHOD names in skd.types).
+    """Write responses to prompts by interleaved sampling (Xu et al. 2025, arXiv 2410.11325, algorithm 1).
 
-    gate: the rule that keeps a draft; ``TopK(25)`` by default. block: drafted tokens per look of the teacher; it
-    changes the cost, not the response. student_warp, teacher_warp: what drafts and replacements are drawn from.
-    max_new_tokens: cap of a response, its end token included. slots: rows of the batch; more prompts than slots wait
-    their turn. stop_strings: texts that end a response, besides the pair's stop ids. seed, epoch (one for all or one
-    per prompt): key the noise, together with each prompt's sample id. step: training step, for gates with schedules.
-    evidence: keep the teacher's last hidden states.
+    Args:
+        prompts: token ids, or texts, which are encoded as ``Pair.encode`` does and numbered from 0.
+        gate: the rule that keeps a draft; ``TopK(25)`` by default.
+        block: drafted tokens per look of the teacher; it changes the cost, not the responses.
+        student_warp: what drafts are drawn from; by default the student's own distribution.
+        teacher_warp: what replacements are drawn from, likewise.
+        max_new_tokens: cap of a response, its end token included.
+        slots: rows of the batch; more responses than slots wait their turn.
+        stop_strings: texts that end a response, besides the pair's stop ids.
+        seed: keys the noise, together with epoch, sample id and response index.
+        epoch: one number for all prompts, or one for each.
+        step: training step, for gates with schedules.
+        evidence: keep the teacher's last hidden states for the loss.
+        on_commit: told of every token as it is written.
 
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
-    Raises ConfigError for a count below 1; DataError when a prompt is empty or does not fit the context together with
-    the cap; ModelError when the gate needs a teacher and the pair has none; NumericsError when a model's output is not
-    finite.
+    Raises ConfigError for an impossible argument; DataError when a prompt is empty, holds an unknown id, or does not
+    fit the context together with the cap; ModelError when the gate needs a teacher and the pair has none;
+    NumericsError when a model's output is not finite.
     """
     gate = gate or TopK()
     require_positive(block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt)
+    require_stop_strings(stop_strings)
     prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
-    if "" in stop_strings:
-        raise ConfigError(Problem("SKD-C07", "stop_strings", "holds an empty text, which ends everything", "remove it"))
-    require_room(prompts, max_new_tokens, pair.context)
+    require_prompts(prompts, [max_new_tokens] * len(prompts), pair.context, pair.vocab_size)
     epochs = [epoch] * len(prompts) if isinstance(epoch, int) else list(epoch)
+    if len(epochs) != len(prompts):
+        found = f"has {len(epochs)} entries for {len(prompts)} prompts"
+        raise ConfigError(Problem("SKD-C07", "epoch", found, "give one number for all, or one for every prompt"))
     requests = [
         Request(i * responses_per_prompt + j, torch.tensor(list(ids), dtype=torch.int64), sample_id, j, epochs[i])
         for i, (ids, sample_id) in enumerate(zip(prompts.ids, prompts.sample_ids, strict=True))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skd.errors import ConfigError, Problem
+
 __all__ = ["Warp", "draw", "kth_largest", "nucleus_threshold"]
 
 _BLOCK = 512
@@ -19,7 +21,7 @@ class Warp:
 
     Temperature 0 is the one-hot distribution at the most probable id (the lowest one on a tie), so that greedy decoding
     is a distribution like any other. ``top_p`` keeps the smallest set of most probable ids whose mass reaches it, ids
-    that tie at its border included (Holtzman et al., ICLR 2020).
+    that tie at its border included (Holtzman et al., ICLR 2020). Raises ConfigError for a value outside its range.
     """
 
     temperature: float = 1.0
@@ -27,9 +29,11 @@ class Warp:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more and finite")
+            found = f"is {self.temperature}; it must be 0 or more and finite"
+            raise ConfigError(Problem("SKD-C07", "temperature", found, "write 0 for greedy, 1 for the model's own"))
         if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
+            found = f"is {self.top_p}; it must be in (0, 1]"
+            raise ConfigError(Problem("SKD-C07", "top_p", found, "write 1 to cut nothing"))
 
     def log_probs(self, logits: Tensor) -> Tensor:
         """Drawn-from log-probs [..., V], float32 and normalised, of raw logits [..., V]."""

@@ -55,7 +55,6 @@ def collate(
         target_ids_N=torch.cat(responses).to(device),
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
         author_N=_joined([rollout.authors[row] for row in rows], torch.uint8).to(device),
-        # Joined here, outside the sampler's inference mode, which makes a tensor that autograd may save.
         teacher_hidden_ND=torch.cat(list(evidence)).to(device) if evidence else None,
     )
 

@@ -15,6 +15,7 @@ from skd.data.sources import load_rows
 from skd.models import Pair, load_pair
 from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
 from skd.policies import build_policy
+from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.run import Run, adamw
 from skd.types import Prompts
@@ -67,6 +68,8 @@ def prepare(
         held_out = held_out.select(range(min(len(held_out), config.train.validation_prompts)))
     if config.train.gradient_checkpointing:
         _checkpoint_activations(pair.student)
+    for part in (train_set, held_out):
+        _require_fitting(config, pair, part)
     objective = build_objective(config.resolved_objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
@@ -84,6 +87,16 @@ def prepare(
         loss=loss,
         optimizer=optimizer,
     )
+
+
+def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
+    """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
+    if prompts is None:
+        return
+    lengths = [config.sampling.max_new_tokens] * len(prompts)
+    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
+        lengths = [len(ids) for ids in prompts.references]
+    require_prompts(prompts, lengths, pair.context, pair.vocab_size)
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skd.models import score
-from skd.objectives import ForwardKL
+from skd.objectives import ForwardKL, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
 from skd.train.files import write_atomic
@@ -88,7 +88,7 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
 
 
 def _log_probs(head: Head, hidden_LD: Tensor) -> Tensor:
-    return head.logits(hidden_LD).log_softmax(dim=-1).cpu()
+    return log_probs(head.logits(hidden_LD)).cpu()
 
 
 def _viewed_response(
