@@ -20,7 +20,6 @@ def save_random_llama(directory: Path, *, hidden: int, layers: int, vocab_size: 
     PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(directory)
-    special_ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
@@ -31,9 +30,11 @@ def save_random_llama(directory: Path, *, hidden: int, layers: int, vocab_size: 
             num_key_value_heads=hidden // 64,
             max_position_embeddings=2048,
             tie_word_embeddings=True,
-            **special_ids,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
         )
     )
-    model.generation_config = GenerationConfig(**special_ids)
+    model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=1)
     model.save_pretrained(directory)
     return directory
