@@ -58,7 +58,7 @@ class Plan:
 
 PLANS = {
     "number_words": Plan(num_prompts=100, steps=150, lr=2e-3, k=25, student_temperature=1.5),
-    "dialogue": Plan(num_prompts=300, steps=150, lr=3e-3, k=5, student_temperature=0.5),
+    "dialogue": Plan(num_prompts=300, steps=100, lr=2e-3, k=5, student_temperature=1.0, batch_size=48),
 }
 
 
