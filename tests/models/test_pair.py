@@ -126,3 +126,17 @@ def test_a_context_shorter_than_the_probes_is_no_obstacle(tmp_path, family, cont
     if context > 1:
         rollout = skd.interleave(pair, skd.Prompts([[5]], [0]), max_new_tokens=context - 1)
         assert len(rollout.response_ids[0]) <= context - 1
+
+
+def test_the_training_attention_is_on_while_training_only_and_changes_no_logits(places):
+    pair = skd.load_pair(places / "teacher", places / "student", device="cpu", attention="eager")
+    ids_BT = torch.randint(2, 64, (2, 20), generator=torch.Generator().manual_seed(0))
+    config = pair.student.config
+    assert (config._attn_implementation, pair.student.training) == ("sdpa", False)
+    with torch.no_grad():
+        sampling = pair.student(input_ids=ids_BT).logits
+        with pair.training():
+            assert (config._attn_implementation, pair.student.training) == ("eager", True)
+            training = pair.student(input_ids=ids_BT).logits
+    assert (config._attn_implementation, pair.student.training) == ("sdpa", False)
+    torch.testing.assert_close(training, sampling, atol=1e-5, rtol=1e-5)
