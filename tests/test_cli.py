@@ -1,6 +1,7 @@
 """The command line as its user meets it: exit codes, messages, and which function gets which values."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,6 +128,8 @@ USAGE = [
     ("generate p --teacher a", "error[SKD-L01] skd generate: Missing option '--student'"),
     ("generate p --teacher a --student b --k 0", "Invalid value for '--k'"),
     ("generate p --teacher a --student b --student-top-p 1.5", "Invalid value for '--student-top-p'"),
+    ("generate p --teacher a --student b --student-top-p 0", "'--student-top-p': 0 is not above 0 and at most 1; see"),
+    ("generate p --teacher a --student b --teacher-temperature inf", "'--teacher-temperature': inf is not finite; see"),
     ("report a b", "error[SKD-L01] skd report: Got unexpected extra argument"),
     ("report", "error[SKD-L01] skd report: Missing argument 'run'"),
 ]
@@ -237,6 +240,39 @@ def test_a_closed_pipe_is_silent(config: str) -> None:
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=120, check=False)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_reader_who_leaves_generate_is_no_fault() -> None:
+    pair = ["--teacher", "builtin:number_words/teacher", "--student", "builtin:number_words/student"]
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "skd", "generate", *pair, "two ="]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_full_disk_behind_standard_output_is_an_error(config: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "skd", "train", config, "--print-config"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    text = (
+        b"error[SKD-H09] standard output: cannot be written (No space left on device); free space, or write elsewhere\n"
+    )
+    assert (result.returncode, result.stderr) == (8, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("train train.yaml --print-config", 0), ("train nowhere.yaml", 2), ("--help", 0)]
+)
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", "<&-"])
+def test_closed_or_full_streams_do_not_change_the_exit_code(
+    config: str, arguments: str, code: int, streams: str
+) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -m skd {arguments} {streams}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
+    assert result.returncode == code
+    assert b"SKD-70" not in result.stdout + result.stderr
 
 
 def test_an_encoding_without_the_character_shows_an_escape(config: str) -> None:

@@ -7,12 +7,13 @@ Nothing heavy is imported before a command needs it, so help and mistakes answer
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -91,6 +92,22 @@ def train(
     run(run_config, resume=resume.value)
 
 
+def _finite(value: float) -> float:
+    if value == float("inf"):
+        raise typer.BadParameter("inf is not finite")
+    return value
+
+
+def _above_zero(value: float) -> float:
+    if value <= 0:
+        raise typer.BadParameter(f"{value:g} is not above 0 and at most 1")
+    return value
+
+
+_Temperature = Annotated[float, typer.Option(min=0.0, callback=_finite, help="0 takes the most probable token.")]
+_TopP = Annotated[float, typer.Option(min=0.0, max=1.0, callback=_above_zero, help="Probability mass to draw from.")]
+
+
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="The prompt.", show_default=False)],
@@ -99,10 +116,10 @@ def generate(
     k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
     block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
-    student_temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most probable token.")] = 0.5,
-    student_top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability mass to draw from.")] = 0.5,
-    teacher_temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most probable token.")] = 0.2,
-    teacher_top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability mass to draw from.")] = 1.0,
+    student_temperature: _Temperature = 0.5,
+    student_top_p: _TopP = 0.5,
+    teacher_temperature: _Temperature = 0.2,
+    teacher_top_p: _TopP = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed writes the same response.")] = 0,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does the variable NO_COLOR.")] = False,
 ) -> None:
@@ -159,7 +176,7 @@ def report(run: Annotated[Path, typer.Argument(help="Directory of a run.", show_
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``skd`` with ``arguments`` (those of the process when None) and return the exit code."""
-    _keep_unencodable_text()
+    _prepare_streams()
     try:
         code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -170,10 +187,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # What is still in the buffer would be written, and fail, once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _discard(sys.stdout)
+            place = error.filename or "standard output"
+            _print_error(
+                f"error[SKD-H09] {place}: cannot be written ({error.strerror}); free space, or write elsewhere"
+            )
+            return 8
         usage = _usage_message(error)
         if usage is not None:
             _print_error(usage)
@@ -241,12 +264,26 @@ def _fault(error: Exception) -> str:
 
 
 def _print_error(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(visible(text), file=sys.stderr)
+    try:
+        print(visible(text), file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
-def _keep_unencodable_text() -> None:
-    """A character that the terminal's encoding lacks is shown as an escape instead of ending the program."""
+def _discard(stream: TextIO) -> None:
+    """What is still in the buffer would be written, and fail, once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _prepare_streams() -> None:
+    """A character that the terminal's encoding lacks becomes an escape, and a stream that is closed a silent one.
+
+    Left closed, the number of standard output or error would be given to the next file that is opened.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - open until the end
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")

@@ -132,6 +132,7 @@ def test_broken_json_file(tmp_path: Path) -> None:
     ]
     assert "named .jsonl" in problems_of(write(tmp_path / "lines.json", f"{line()}\n{line()}"))[0]
     assert "nested too deeply" in problems_of(write(tmp_path / "deep.json", "[" * 200_000))[0]
+    assert "a number of thousands of digits" in problems_of(write(tmp_path / "long.json", "[" + "9" * 6_000 + "]"))[0]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import skd
+from skd.errors import ResourceError
 from skd.evaluate.run import evaluate
 from skd.quickstart import story
 from skd.quickstart.story import METHODS, PLANS, Plan, config_for
@@ -48,3 +51,21 @@ def test_a_student_learns_in_a_few_steps(tmp_path):
     result = skd.train(config, overrides={"train.validate_every": None}, display=False)
     after = evaluate(result.student_dir, "number_words", size=300, split="validation")
     assert after.score > before.score + 0.05
+
+
+def test_an_earlier_quickstart_is_moved_aside(tmp_path):
+    (tmp_path / "skd").mkdir()
+    (tmp_path / "results.json").write_text("first")
+    story._make_ready(tmp_path)
+    (tmp_path / "results.json").write_text("second")
+    story._make_ready(tmp_path)
+    assert (tmp_path / "earlier-1" / "results.json").read_text() == "first"
+    assert (tmp_path / "earlier-1" / "skd").is_dir()
+    assert (tmp_path / "earlier-2" / "results.json").read_text() == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier-1", "earlier-2"]
+
+
+def test_a_place_that_cannot_hold_the_results_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match=r"cannot be written to .*; name another directory with --out"):
+        story.run(tmp_path / "file")

@@ -11,7 +11,7 @@ from skd.quickstart import make_assets, tiny
 from skd.quickstart.tiny import Recipe, build_model, build_tokenizer, train
 
 TASK = TASKS["number_words"]
-RECIPE = Recipe(hidden=16, layers=1, steps=60, batch=8, lr=1e-2)
+RECIPE = Recipe(hidden=16, layers=1, steps=60, schedule=60, batch=8, lr=1e-2)
 
 
 def test_training_is_deterministic_and_lowers_the_loss() -> None:
@@ -37,13 +37,15 @@ def test_only_response_and_end_token_have_labels() -> None:
 
 def test_batches_visit_every_row_before_any_comes_again() -> None:
     rows = [Row(str(i), "x") for i in range(10)]
-    seen = [row for batch in tiny._batches(rows, Recipe(1, 1, steps=5, batch=4)) for row in batch]
+    seen = [row for batch in tiny._batches(rows, Recipe(1, 1, steps=5, schedule=5, batch=4)) for row in batch]
     assert len(seen) == 20
     assert set(seen[:10]) == set(seen[10:]) == set(rows)
 
 
 def test_an_asset_is_written_whole_over_an_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_assets, "ASSETS", {("number_words", "student"): Recipe(16, 1, steps=1, batch=2)})
+    monkeypatch.setattr(
+        make_assets, "ASSETS", {("number_words", "student"): Recipe(16, 1, steps=1, schedule=1, batch=2)}
+    )
     monkeypatch.setattr(make_assets, "TRAIN_ROWS", 10)
     monkeypatch.setattr(make_assets, "TEST_ROWS", 4)
     old = tmp_path / "number_words" / "student" / "old.txt"

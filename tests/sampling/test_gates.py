@@ -50,7 +50,7 @@ def random_block():
         (AcceptAll(), oracle.accept_all),
         (AcceptNone(), oracle.accept_none),
     ],
-    ids=repr,
+    ids=lambda value: "oracle" if callable(value) else repr(value),
 )
 def test_verdict_and_replacement_are_the_oracles(gate, truth, random_block):
     verdict = gate.judge(random_block)

@@ -45,14 +45,15 @@ COUNTERS = {
     "day": ("{b} : not {old} , please . how about {new} ?", "{b} : i would rather come on {new} than on {old} ."),
     "time": ("{b} : not {old} , please . how about {new} ?", "{b} : could we meet at {new} instead ?"),
 }
-ACCEPTED = ("{a} : fine , {new} then .", "{a} : sure , that works .", "{a} : good idea .")
-REFUSED = ("{a} : no , rather {old} .", "{a} : sorry , i would rather not .", "{a} : that is bad for me .")
+# Every answer to a counter-offer names what holds from then on.
+ACCEPTED = ("{a} : fine , {new} then .", "{a} : sure , {new} works for me .", "{a} : good idea , {new} .")
+REFUSED = ("{a} : no , rather {old} .", "{a} : sorry , {old} please .", "{a} : that is bad for me , only {old} works .")
 REQUESTS = ("{c} : may i come too ?", "{c} : can i join you ?", "{c} : i would love to come .")
 WELCOMES = ("{a} : of course , {c} .", "{b} : sure , join us .", "{a} : yes , please .")
 REJECTIONS = ("{b} : sorry , not this time .", "{a} : no , sorry , {c} .", "{a} : that is just for us .")
 CLOSINGS = ("{b} : see you then .", "{a} : great .", "{b} : fine .")
-PAIRS = ("{a} and {b}", "{b} and {a}")
-TRIOS = ("{a} , {b} and {c}", "{c} , {a} and {b}", "{b} , {c} and {a}")
+# In order of appearance: naming them in any order, a two-layer model names one of them twice for a long time.
+PAIR, TRIO = "{a} and {b}", "{a} , {b} and {c}"
 SUMMARIES = (
     "{people} will {activity} at the {place} on {day} at {time} .",
     "on {day} at {time} , {people} will {activity} at the {place} .",
@@ -65,7 +66,7 @@ def _words() -> tuple[str, ...]:
     texts = [
         *(OPENINGS + AGREEMENTS + ACCEPTED + REFUSED + REQUESTS + WELCOMES + REJECTIONS + CLOSINGS),
         *(text for texts in COUNTERS.values() for text in texts),
-        *(PAIRS + TRIOS + SUMMARIES),
+        *(PAIR, TRIO, *SUMMARIES),
     ]
     words = dict.fromkeys(word for text in texts for word in text.split() if not word.startswith("{"))
     named = (PEOPLE, *CHOICES.values())
@@ -116,12 +117,12 @@ def _draw(draws: Draws) -> Row:
     plan = {kind: draws.pick(choices) for kind, choices in CHOICES.items()}
     lines = [draws.pick(OPENINGS).format(a=a, b=b, **plan)]
     lines += _negotiation(draws, a, b, plan)
-    people = draws.pick(PAIRS).format(a=a, b=b)
+    people = PAIR.format(a=a, b=b)
     if draws.chance(40):
         joins = draws.chance(70)
         answer = draws.pick(WELCOMES if joins else REJECTIONS)
         lines += [draws.pick(REQUESTS).format(c=c), answer.format(a=a, b=b, c=c)]
-        people = draws.pick(TRIOS).format(a=a, b=b, c=c) if joins else people
+        people = TRIO.format(a=a, b=b, c=c) if joins else people
     if draws.chance(30):
         lines.append(draws.pick(CLOSINGS).format(a=a, b=b))
     return Row(" ".join([*lines, "="]), draws.pick(SUMMARIES).format(people=people, **plan))

@@ -196,6 +196,9 @@ def _parse(text: str, path: Path, remedy: str, line: int = 1) -> Any:
         raise DataError(Problem("SKD-D02", place, f"not JSON: {error.msg}", remedy)) from None
     except RecursionError:
         raise DataError(Problem("SKD-D02", f"{path}:{line}", "JSON nested too deeply", remedy)) from None
+    except ValueError:
+        # The limit of Python's conversion of digits, which grows with their square.
+        raise DataError(Problem("SKD-D02", f"{path}:{line}", "a number of thousands of digits", remedy)) from None
 
 
 def _row(place: str, value: Any, source: FileSource, problems: _Problems) -> Row | None:

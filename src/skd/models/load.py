@@ -29,7 +29,7 @@ def load_model(
     Raises ModelError for what cannot be used and RemoteError when the Hub cannot be reached.
     """
     path = resolve_model_path(str(path))
-    raw = _guarded(name, path, lambda: PreTrainedConfig.get_config_dict(path, revision=revision)[0])
+    raw = _guarded(name, path, lambda: dict(PreTrainedConfig.get_config_dict(path, revision=revision)[0]))
     _refuse_denied_keys(name, path, raw)
     # Soft-capped attention scores exist in no fused kernel that takes masks, so such models sample eagerly.
     if raw.get("attn_logit_softcapping") is not None or raw.get("model_type") == "gemma2":
@@ -44,6 +44,8 @@ def load_model(
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
+            # Refused below, together with what is missing, in place of a pointer to a table that is not shown.
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         ),
     )
@@ -84,16 +86,27 @@ def provenance(path: str | Path, model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _guarded(name: str, path: str | Path, load: Any) -> Any:
+    """What ``load`` returns. It holds calls of transformers only, and a broken file can make those raise anything."""
+    _require_directory(name, path)
     try:
-        with without_progress_bars():
+        with _quiet():
             return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise _explain(name, path, error) from error
     except Exception as error:
-        # safetensors and huggingface_hub have error types of their own, with no common base but Exception.
-        if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust", "huggingface_hub"}:
-            raise _explain(name, path, error) from error
-        raise
+        raise _explain(name, path, error) from error
+
+
+def _require_directory(name: str, path: str | Path) -> None:
+    """Refuse what can be no model, neither here nor on the Hub, before the Hub complains of it in its own terms."""
+    place, text = f"{name} {str(path)!r}", str(path)
+    if not text.strip():
+        raise ModelError(Problem("SKD-M14", place, "is empty", "give a directory, a Hub id or builtin:TASK/ROLE"))
+    if Path(path).is_dir():
+        return
+    if Path(path).exists():
+        raise ModelError(Problem("SKD-M14", place, "is a file, not a model directory", "give its directory"))
+    if text[0] in "./~" or text.count("/") > 1:
+        remedy = "correct the path (it starts where skd is started; ~ is not expanded), or give a Hub id: owner/name"
+        raise ModelError(Problem("SKD-M14", place, "there is no such directory", remedy))
 
 
 @contextmanager
@@ -108,22 +121,51 @@ def without_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither bars nor transformers' tables of keys: ``_require_whole`` says what does not match in one line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with without_progress_bars():
+            yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
 def _explain(name: str, path: str | Path, error: Exception) -> ModelError | RemoteError:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     place = f"{name} {str(path)!r}"
     if Path(path).is_dir():
-        found = f"cannot be loaded: {first_line}"
-        return ModelError(Problem("SKD-M14", place, found, "check the directory's config, tokenizer and safetensors"))
-    if Path(path).exists():
-        return ModelError(Problem("SKD-M14", place, "is a file, not a model directory", "give its directory"))
+        found, remedy = _defect(Path(path), error)
+        return ModelError(Problem("SKD-M14", place, f"cannot be loaded: {found}", remedy))
     return RemoteError(
         Problem(
             "SKD-M23",
             place,
-            f"is no local directory and could not be read from the Hub: {first_line}",
+            f"is no local directory and could not be read from the Hub: {_reason(error)}",
             "check the name, the network, and HF_TOKEN for gated models",
         )
     )
+
+
+def _defect(directory: Path, error: Exception) -> tuple[str, str]:
+    """What is wrong with a model directory, and the way out."""
+    if not (directory / "config.json").is_file():
+        return "it holds no config.json", "give the directory that a model was saved to, by save_pretrained for example"
+    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in directory.glob(pattern))
+    if pickled and not any(directory.glob("*.safetensors")):
+        found = f"its weights are pickled ({pickled[0]}), and unpickling runs whatever code the file holds"
+        return found, "convert them to safetensors where you trust them, and give that directory"
+    return _reason(error), "check the directory's config, tokenizer and safetensors"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, with the next where it ends in a colon; its class where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return (f"{type(error).__name__}: {text}" if isinstance(error, LookupError | AttributeError) else text).rstrip(".")
 
 
 def _refuse_denied_keys(name: str, path: str | Path, raw: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ __all__ = ["ASSETS", "make"]
 ASSETS = {
     ("number_words", "teacher"): Recipe(hidden=96, layers=2, steps=600, schedule=600),
     ("number_words", "student"): Recipe(hidden=64, layers=2, steps=90, schedule=600),
+    ("dialogue", "teacher"): Recipe(hidden=128, layers=2, steps=700, schedule=700, batch=32),
+    ("dialogue", "student"): Recipe(hidden=64, layers=2, steps=0, schedule=0),
 }
 """What is shipped and how it is made."""
 

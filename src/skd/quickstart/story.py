@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from skd.config import RunConfig, config_of
 from skd.data.rows import Split
 from skd.data.tasks import TASKS
+from skd.errors import Problem, ResourceError
 from skd.evaluate.run import EvaluationResult, evaluate
 from skd.evaluate.statistics import paired_difference
 from skd.models import Pair
@@ -86,7 +88,10 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
 
     Every number is measured in this run: exact match of greedy responses on 1,000 held-out items, one seed. Returns
     the path of the page.
+
+    Results of an earlier quickstart in ``out`` are moved aside. Raises ResourceError when it cannot be written to.
     """
+    _make_ready(Path(out))
     started, out, plan, console = time.perf_counter(), Path(out), PLANS[task], Console()
     rows = TASKS[task].rows("test", 1, TEST_SEED)
     console.print(
@@ -112,6 +117,24 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
     console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}", soft_wrap=True)
     console.print(_next_steps(task, out), markup=False, highlight=False, soft_wrap=True)
     return page
+
+
+def _make_ready(out: Path) -> None:
+    """Find out before the first measurement, not after it, whether the results have a place.
+
+    What an earlier quickstart left there is kept, in ``earlier-N``.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        left = [out / name for name in (*METHODS, "results.json", "index.html") if (out / name).exists()]
+        if left:
+            aside = next(out / f"earlier-{n}" for n in count(1) if not (out / f"earlier-{n}").exists())
+            aside.mkdir()
+            for path in left:
+                path.rename(aside / path.name)
+    except OSError as error:
+        found = f"cannot be written to ({error.strerror})"
+        raise ResourceError(Problem("SKD-H09", str(out), found, "name another directory with --out")) from error
 
 
 def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
@@ -200,7 +223,7 @@ def _table_rows(before: Mapping[str, EvaluationResult], trained: Mapping[str, Tr
 
 
 def _table(rows: Sequence[MethodRow]) -> Table:
-    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1))
+    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1, 0, 0))
     for heading in ("", "score %", "95 % interval", "gain", "paired 95 %", "seconds"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:

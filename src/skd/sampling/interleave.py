@@ -40,7 +40,7 @@ OnCommit = Callable[[int, list[int], list[int]], None]
 
 _UNJUDGED_BLOCK = 4
 """Draft steps between two looks of the host where no teacher judges: a row that ended in between idles for the rest."""
-_KEYS_STEP = 64
+_KEYS_STEP = 32
 """Attention looks at a multiple of this many positions, so that few shapes occur."""
 
 
