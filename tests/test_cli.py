@@ -242,6 +242,16 @@ def test_a_closed_pipe_is_silent(config: str) -> None:
     assert (result.returncode, result.stderr) == (141, b"")
 
 
+def test_a_reader_who_leaves_generate_is_no_fault() -> None:
+    pair = ["--teacher", "builtin:number_words/teacher", "--student", "builtin:number_words/student"]
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "skd", "generate", *pair, "two ="]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
 def test_a_full_disk_behind_standard_output_is_an_error(config: str) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "skd", "train", config, "--print-config"]

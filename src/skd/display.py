@@ -48,4 +48,9 @@ def terminal(no_color: bool = False) -> Console:
     """Standard output for rich: plain when it is no terminal, without colours when NO_COLOR is set or asked."""
     from rich.console import Console
 
-    return Console(no_color=True if no_color else None, highlight=False, markup=False, soft_wrap=True, emoji=False)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            # Called while the error is handled. rich would exit with 1; skd.cli knows what a reader who left means.
+            raise
+
+    return Terminal(no_color=True if no_color else None, highlight=False, markup=False, soft_wrap=True, emoji=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import skd
+from skd.errors import CheckpointError, ResourceError
 from skd.evaluate.run import evaluate
 from skd.quickstart import story
 from skd.quickstart.story import METHODS, PLANS, Plan, config_for
@@ -48,3 +51,12 @@ def test_a_student_learns_in_a_few_steps(tmp_path):
     result = skd.train(config, overrides={"train.validate_every": None}, display=False)
     after = evaluate(result.student_dir, "number_words", size=300, split="validation")
     assert after.score > before.score + 0.05
+
+
+def test_a_directory_that_cannot_hold_the_results_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "old" / "skd").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"earlier quickstart.* is there \(skd\); delete that directory"):
+        story.run(tmp_path / "old")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match=r"cannot be made .*; name another with --out"):
+        story.run(tmp_path / "file")

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from skd.errors import CheckpointError
+from skd.errors import CheckpointError, ResourceError
 from skd.train.lock import RunLock
 
 
@@ -36,3 +36,12 @@ def test_lock_of_a_killed_process_is_taken_over(tmp_path):
     os.waitpid(child, 0)
     with RunLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_a_file_where_the_run_directory_should_be(tmp_path, below):
+    (tmp_path / "taken").write_text("a thesis")
+    text = r"cannot be made or written to .*; set output to a directory"
+    with pytest.raises(ResourceError, match=text), RunLock(tmp_path / f"taken{below}"):
+        pass
+    assert (tmp_path / "taken").read_text() == "a thesis"

@@ -59,3 +59,12 @@ def test_resume_must_needs_a_checkpoint_and_auto_says_that_it_starts_afresh(tmp_
     assert said == [f"no checkpoint in {tmp_path}: starting afresh"]
     with pytest.raises(CheckpointError, match="SKD-K07"):
         find_start(tmp_path, config_of(BASE), "must", said.append)
+
+
+def test_a_student_that_no_run_made_is_not_replaced(tmp_path):
+    said = []
+    (tmp_path / "student").mkdir()
+    assert find_start(tmp_path, config_of(BASE), "auto", said.append) is None
+    (tmp_path / "student" / "model.safetensors").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"is there already, .*; move it away, or choose another output"):
+        find_start(tmp_path, config_of(BASE), "auto", said.append)

@@ -16,6 +16,7 @@ from rich.table import Table
 from skd.config import RunConfig, config_of
 from skd.data.rows import Split
 from skd.data.tasks import TASKS
+from skd.errors import CheckpointError, Problem, ResourceError
 from skd.evaluate.run import EvaluationResult, evaluate
 from skd.evaluate.statistics import paired_difference
 from skd.models import Pair
@@ -86,7 +87,10 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
 
     Every number is measured in this run: exact match of greedy responses on 1,000 held-out items, one seed. Returns
     the path of the page.
+
+    Raises CheckpointError when ``out`` holds an earlier quickstart, ResourceError when it cannot be written to.
     """
+    _make_ready(Path(out))
     started, out, plan, console = time.perf_counter(), Path(out), PLANS[task], Console()
     rows = TASKS[task].rows("test", 1, TEST_SEED)
     console.print(
@@ -112,6 +116,19 @@ def run(out: str | Path = "runs/quickstart", task: str = "number_words") -> Path
     console.print(f"\n{seconds:.0f} seconds in all. Numbers: {out / 'results.json'}   Page: {page}", soft_wrap=True)
     console.print(_next_steps(task, out), markup=False, highlight=False, soft_wrap=True)
     return page
+
+
+def _make_ready(out: Path) -> None:
+    """Find out before the first measurement, not after it, that the results have no place."""
+    earlier = [name for name in (*METHODS, "results.json") if (out / name).exists()]
+    if earlier:
+        found = f"an earlier quickstart, or what it had done when it was stopped, is there ({', '.join(earlier)})"
+        raise CheckpointError(Problem("SKD-K15", str(out), found, "delete that directory, or name another with --out"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"the directory cannot be made ({error.strerror})"
+        raise ResourceError(Problem("SKD-H09", str(out), found, "name another with --out")) from error
 
 
 def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
@@ -200,7 +217,7 @@ def _table_rows(before: Mapping[str, EvaluationResult], trained: Mapping[str, Tr
 
 
 def _table(rows: Sequence[MethodRow]) -> Table:
-    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1))
+    table = Table(title=f"Exact match on {NUM_TEST:,} held-out items, one seed", box=SIMPLE, padding=(0, 1, 0, 0))
     for heading in ("", "score %", "95 % interval", "gain", "paired 95 %", "seconds"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:

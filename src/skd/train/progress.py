@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,14 @@ SECONDS_BETWEEN_LINES = 5.0
 """Without a terminal a line per step would bury the log."""
 
 
+class _Quiet(Console):
+    """Standard error, which stops no run when its reader leaves (``skd train ... 2>&1 | head``): it goes quiet."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Display:
     """Shows step, loss, acceptance, tokens per second and time left.
 
@@ -28,7 +37,7 @@ class Display:
 
     def __init__(self, *, enabled: bool, console: Console | None = None) -> None:
         self._enabled = enabled
-        self._console = console or Console(stderr=True)
+        self._console = console or _Quiet(stderr=True)
         self._bar: Progress | None = None
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def find_start(run_dir: Path, config: RunConfig, mode: ResumeMode, say: Callable
     """The checkpoint to resume from, None for a fresh start. Tells of refused checkpoints. Only reads.
 
     Raises CheckpointError: SKD-K07 when ``mode`` is "must" and there is none, SKD-K15 when it is "never" and there is
-    one, SKD-K06 when none is whole, SKD-K14 when the checkpoint is of another configuration.
+    one or when the export would replace a directory that no run of ours made, SKD-K06 when none is whole, SKD-K14 when
+    the checkpoint is of another configuration.
     """
     checkpoint, refused = latest_whole(run_dir)
     for refusal in refused:
@@ -66,12 +68,20 @@ def find_start(run_dir: Path, config: RunConfig, mode: ResumeMode, say: Callable
         found = f"the run directory already has checkpoints, the newest is {checkpoint.name}"
         raise CheckpointError(Problem("SKD-K15", str(run_dir), found, "resume it, or choose another output"))
     if checkpoint is None:
+        _refuse_to_replace(run_dir / "student")
         say(f"no checkpoint in {run_dir}: starting afresh")
         return None
     saved = yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
     refuse_differences(checkpoint, differences(saved, config.model_dump(mode="json")), say)
     say(f"resuming from {checkpoint.name}")
     return checkpoint
+
+
+def _refuse_to_replace(student: Path) -> None:
+    """A finished run replaces its ``student``; without a checkpoint beside it, that directory is somebody else's."""
+    if os.path.lexists(student) and not (student.is_dir() and not any(student.iterdir())):
+        found = "is there already, with no checkpoint beside it, and the run would replace it by its own student"
+        raise CheckpointError(Problem("SKD-K15", str(student), found, "move it away, or choose another output"))
 
 
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
