@@ -1,4 +1,7 @@
 import io
+import os
+import subprocess
+import sys
 
 from rich.console import Console
 
@@ -54,3 +57,19 @@ def test_responses_are_coloured_by_author():
     assert "\x1b[" in text
     student, teacher = (shown(lambda d, a=a: d.response("", ["x"], [a]), terminal=True) for a in (1, 2))
     assert student != teacher
+
+
+def test_a_reader_who_leaves_stops_no_run(tmp_path):
+    script = (
+        "from skd.train.progress import Display\n"
+        "display = Display(enabled=True)\n"
+        "display.say('one')\n"
+        "display.say('two')\n"
+        f"open({str(tmp_path / 'reached')!r}, 'w').close()\n"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([sys.executable, "-c", script], stderr=write, timeout=120, check=False)
+    os.close(write)
+    assert result.returncode == 0
+    assert (tmp_path / "reached").exists()
