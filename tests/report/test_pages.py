@@ -182,6 +182,10 @@ def test_errors_name_place_and_way_out(tmp_path):
         CheckpointError, match=r"error\[SKD-H07\] .*nowhere: there is no such directory; name the output"
     ):
         write(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"SKD-H07.* holds nothing of a run: .*; name the output directory"):
+        write(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "report.html").mkdir()
     with pytest.raises(ResourceError, match="SKD-H09"):
         write(tmp_path)

@@ -9,8 +9,8 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', '{"step": 4}'])
-def test_reopening_drops_later_steps_and_a_half_last_line(tmp_path, torn):
+@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', '{"step": 4}', '[]\nno row\n{"a": 1}\n{"step": "x"}\n'])
+def test_reopening_drops_later_steps_and_what_is_no_row(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "validation": {}}\n{"step": 3}\n' + torn)
     log = JsonLines(path, after_step=2)

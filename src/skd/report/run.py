@@ -21,6 +21,7 @@ __all__ = ["write_run"]
 
 _CONFIGS = ("config.yaml", "config.yml", "config.json")
 _RECORDS = ("provenance.json", "results.json", "manifest.json")
+_PARTS = ("metrics.jsonl", "samples.jsonl", "tokens", "checkpoints", *_CONFIGS, *_RECORDS)
 _MAX_TEXT = 20_000
 _MAX_SAMPLES = 50
 _MAX_FILE_BYTES = 64 << 20
@@ -49,11 +50,14 @@ def write_run(run_dir: str | Path, path: str | Path | None = None) -> Path:
     """Write the page of a run, by default to ``run_dir/report.html``, and return where it is.
 
     Parts that are missing or unreadable are named on the page. Raises CheckpointError when ``run_dir`` is no
-    directory, ResourceError when the page cannot be written.
+    directory or holds nothing of a run, ResourceError when the page cannot be written.
     """
     directory = Path(run_dir)
     if not directory.is_dir():
         found = "there is no such directory"
+        raise CheckpointError(Problem("SKD-H07", str(directory), found, "name the output directory of a run"))
+    if not any((directory / name).exists() for name in _PARTS):
+        found = "holds nothing of a run: neither metrics.jsonl nor config.yaml nor checkpoints"
         raise CheckpointError(Problem("SKD-H07", str(directory), found, "name the output directory of a run"))
     return write_text(Path(path) if path else directory / "report.html", render_run(directory))
 

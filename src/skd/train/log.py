@@ -24,14 +24,14 @@ Metrics = Mapping[str, float | int | None]
 class JsonLines:
     """A file of one JSON object per line, appended and flushed.
 
-    ``after_step``: opening drops what a killed run wrote after this step, and a half last line, so that a resumed run
-    has every step once.
+    ``after_step``: opening drops what a killed run wrote after this step, and every line that is no row of ours, such
+    as a half last one, so that a resumed run has every step once.
     """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         self._path = path
         if path.exists():
-            write_atomic(path, "".join(line for line in _whole_lines(path) if json.loads(line)["step"] <= after_step))
+            write_atomic(path, "".join(line for line in _whole_lines(path) if _step(line) <= after_step))
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -52,6 +52,15 @@ def _whole_lines(path: Path) -> list[str]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     return lines
+
+
+def _step(line: str) -> float:
+    """The step of a row; infinity for a line that is none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return math.inf
+    return step if isinstance(step, int) else math.inf
 
 
 def _finite(value: Any) -> Any:
