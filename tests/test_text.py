@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skd.errors import ResourceError
-from skd.text import shortened, visible, write_text
+from skd.text import require_writable, shortened, visible, write_text
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,16 @@ def test_write_text_to_an_impossible_place(tmp_path):
     with pytest.raises(ResourceError, match=r"error\[SKD-H09\] .*page.html: cannot be written .*; name a path"):
         write_text(tmp_path / "page.html", "text")
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_writability_is_known_without_touching_what_is_there(tmp_path):
+    target = tmp_path / "new" / "page.html"
+    require_writable(target)
+    assert not list(target.parent.iterdir())
+    target.write_text("old")
+    require_writable(target)
+    assert target.read_text() == "old"
+    for impossible in (target.parent, target / "below"):
+        with pytest.raises(ResourceError, match=r"error\[SKD-H09\] .*: cannot be written .*; name a path"):
+            require_writable(impossible)
+    assert [p.name for p in target.parent.iterdir()] == ["page.html"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from skd.errors import Problem, ResourceError
 
-__all__ = ["shortened", "visible", "write_text"]
+__all__ = ["require_writable", "shortened", "visible", "write_text"]
 
 # Joiners U+200C and U+200D stay: Assamese, Persian and emoji need them to be read at all.
 _HIDDEN = re.compile(
@@ -39,22 +41,41 @@ def write_text(path: Path, text: str) -> Path:
 
     Returns ``path``. Raises ResourceError when it cannot be written.
     """
-    beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as beside:
         with open(beside, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    return path
+
+
+def require_writable(path: Path) -> None:
+    """Find out before long work that ``write_text`` would refuse ``path``; a file that is there is left as it is.
+
+    Raises ResourceError.
+    """
+    with _beside(path) as beside:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        beside.touch()
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary name in the directory of ``path``, which is made; gone afterwards."""
+    beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         found = f"cannot be written ({error.strerror})"
         raise ResourceError(
             Problem("SKD-H09", str(path), found, "name a path that can be written, with room")
         ) from error
-    return path
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from skd.data.tasks import TASKS
-from skd.errors import ConfigError, DataError
+from skd.errors import ConfigError, DataError, ResourceError
 from skd.evaluate import run
 from skd.evaluate.run import evaluate
 
@@ -111,6 +111,11 @@ def test_unknown_names_are_refused_together(model_dir):
         "error[SKD-E19] task: 'number_word' is none of number_words, dialogue; write number_words",
         "error[SKD-E19] split: 'tests' is none of train, validation, test; write test",
     ]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_opened(tmp_path):
+    with pytest.raises(ResourceError, match="SKD-H09"):
+        evaluate(tmp_path / "no model", "number_words", size=2, out=tmp_path)
 
 
 def test_no_items_is_refused(model_dir):

@@ -16,7 +16,7 @@ from skd.data.tasks import TASKS, Task
 from skd.errors import ConfigError, Problem
 from skd.evaluate.statistics import wilson_interval
 from skd.sampling import AcceptAll, Warp, interleave
-from skd.text import shortened, visible, write_text
+from skd.text import require_writable, shortened, visible, write_text
 from skd.versions import versions
 
 if TYPE_CHECKING:
@@ -72,8 +72,11 @@ def evaluate(
     suffix ``.summary.json``. Both are replaced whole.
 
     Raises ConfigError for an unknown task or split; DataError when the size is impossible or a prompt and
-    ``max_new_tokens`` exceed the model's context; ModelError when the model cannot be loaded.
+    ``max_new_tokens`` exceed the model's context; ModelError when the model cannot be loaded;
+    ResourceError, before anything is measured, when ``out`` cannot be written.
     """
+    if out is not None:
+        require_writable(Path(out))
     rows = _task(task, split).rows(split, size, seed)
     pair = _loaded(model)
     started = time.perf_counter()
