@@ -67,14 +67,17 @@ class Trained:
     """One method's run and its student, measured."""
 
     result: EvaluationResult
-    seconds: float
-    """Wall time of the training, its validations left out."""
     steps: Sequence[Mapping[str, Any]]
     """The run's metrics, one record per step."""
     validations: Sequence[Mapping[str, Any]]
     """One record per validation."""
     tokens: Mapping[str, Any]
     """The token view before the first step, where the teacher writes most."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the optimiser steps: responses, evidence and update; no loading, validation or export."""
+        return float(sum(record["seconds"] for record in self.steps))
 
     @property
     def replaced_share(self) -> float:
@@ -176,23 +179,14 @@ def _measure(model: Pair | str | Path, task: str, size: int = NUM_TEST, split: S
 
 
 def _trained(config: RunConfig, task: str) -> Trained:
-    measuring = 0.0
-
     def curve(pair: Pair) -> dict[str, float]:
-        nonlocal measuring
-        started = time.perf_counter()
-        score = _measure(pair, task, NUM_CURVE, "validation").score
-        measuring += time.perf_counter() - started
-        return {"score": score}
+        return {"score": _measure(pair, task, NUM_CURVE, "validation").score}
 
-    started = time.perf_counter()
     result = train(config, resume="never", measure=curve)
-    seconds = time.perf_counter() - started - measuring
     records = [json.loads(line) for line in result.metrics.read_text(encoding="utf-8").splitlines()]
     tokens = result.run_dir / "tokens" / "step-0.json"
     return Trained(
         result=_measure(result.student_dir, task),
-        seconds=seconds,
         steps=[record for record in records if "validation" not in record],
         validations=[{"step": r["step"], **r["validation"]} for r in records if "validation" in r],
         tokens=json.loads(tokens.read_text(encoding="utf-8")),
@@ -272,7 +266,8 @@ def _page(
             "One seed; every number was measured in this run. Differences between trained methods that are smaller "
             "than their intervals are ties.",
             f"All four methods took {plan.steps} steps of {plan.batch_size} responses to the same {plan.num_prompts} "
-            f"prompts from the same student, at learning rate {plan.lr:g}. Seconds are wall time of the training.",
+            f"prompts from the same student, at learning rate {plan.lr:g}. Seconds are wall time of the steps, "
+            "without loading and validation.",
             f"SKD: top-{plan.k} gate, which let the teacher replace {100 * trained['skd'].replaced_share:.1f} % of the "
             f"tokens; student temperature {plan.student_temperature:g}, teacher temperature 1.",
             f"Learning curves: {NUM_CURVE} validation items. The whole run took {seconds:.0f} seconds.",

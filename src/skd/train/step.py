@@ -104,7 +104,7 @@ def train_step(run: Run, step: int) -> StepReport:
 
     ended = time.perf_counter()
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
-    metrics |= {"tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
+    metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
     return StepReport(metrics, rollout, epochs, sample_ids)
 
 
