@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check mutants bench-loss clean
+.PHONY: help quickstart test check mutants trust bench-loss clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,12 +36,15 @@ check: $(READY) ## lint, format, types, import direction, security rules, docume
 mutants: $(READY) ## break the core on purpose, one fault at a time; the tests must notice each
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.mutants
 
+trust: $(READY) ## kill, damage, starve and interrupt runs, and compare their ends: SIZE=small or full
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m trust --size $(or $(SIZE),small) $(ARGS)
+
 bench-loss: $(READY) ## time and peak memory of one loss call at a vocabulary of 262,144
 	@$(BIN)/python -m benchmarks.loss_memory
 
 clean: ## remove the environment, caches and build outputs; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts trust -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -16,7 +16,7 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["EXCEPTIONS", "check", "check_source"]
 
-FOLDERS = ("src", "scripts", "benchmarks", "examples")
+FOLDERS = ("src", "scripts", "benchmarks", "examples", "trust")
 
 EXCEPTIONS: Mapping[tuple[str, str], str] = {}
 """(path, rule) -> why the rule may be broken there."""

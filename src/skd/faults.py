@@ -1,7 +1,7 @@
 """Named fault points: the places where a test may interrupt a run. In normal use a point does nothing.
 
-The names: ``rollout``, ``backward``, ``step`` in the training step, and ``save.open``, ``save.model``, ``save.optim``,
-``save.manifest``, ``save.rename``, ``save.prune`` in a save.
+Each point stands right after the work it is named for, but ``save.open`` to ``save.prune``, ``validate`` and ``export``
+stand before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["hooked", "point"]
+__all__ = ["POINTS", "hooked", "point"]
+
+POINTS = (
+    "rollout",
+    "backward",
+    "step",
+    "validate",
+    "save.open",
+    "save.model",
+    "save.optim",
+    "save.manifest",
+    "save.rename",
+    "save.verify",
+    "save.prune",
+    "save.done",
+    "export",
+)
+"""Every name that is reached in a run: in a step, in a validation, in a save, before the student is exported."""
 
 _callback: Callable[[str], None] | None = None
 

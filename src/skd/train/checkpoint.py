@@ -111,12 +111,14 @@ def save(
             remove(temporary)
             raise
         fsync_directory(directory)
+        point("save.verify")
         _verify(final)
         if state.best_step is not None:
             best = {"checkpoint": f"step-{state.best_step}", "validation_loss": state.best_loss}
             write_atomic(run_dir / "best.json", json.dumps(best, indent=2) + "\n")
         point("save.prune")
         prune(directory, keep=max(keep, 2), best_step=state.best_step)
+        point("save.done")
     return final
 
 

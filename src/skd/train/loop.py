@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
 from skd.errors import CheckpointError, Problem
+from skd.faults import point
 from skd.models import Pair, export_student
 from skd.models.card import model_card
 from skd.train.checkpoint import TrainState, load, require_space, save
@@ -222,6 +223,7 @@ def _save(run: Run, state: TrainState) -> None:
 def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> TrainResult:
     """Export the student, unless an earlier run already did, and say that the run is complete."""
     student_dir = run.run_dir / "student"
+    point("export")
     if run.is_main and (new or not student_dir.is_dir()):
         how = {"method": run.config.method, "steps": state.step, "config": state.config_digest}
         measured = {"best validation loss": state.best_loss, "at step": state.best_step}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from skd.faults import point
 from skd.models import score
 from skd.objectives import ForwardKL, log_probs
 from skd.policies import RolloutKey
@@ -34,6 +35,7 @@ def validate(run: Run, step: int) -> dict[str, float | int | None]:
     Writes ``tokens/step-N.json`` for the first 16 prompts of the main rank's share.
     """
     assert run.validation is not None
+    point("validate")
     prompts = run.shard(run.validation)
     key = RolloutKey(seed=run.config.train.seed, epochs=[VALIDATION_EPOCH] * len(prompts), step=step)
     rollout = run.policy.rollout(run.pair, prompts, key)
