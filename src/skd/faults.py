@@ -1,7 +1,7 @@
 """Named fault points: the places where a test may interrupt a run. In normal use a point does nothing.
 
-Each point stands right after the work it is named for, but ``save.open`` to ``save.prune``, ``validate`` and ``export``
-stand before.
+``round`` stands before a round of the sampler, ``rollout``, ``backward``, ``step`` and ``save.done`` after what they
+name, ``validate`` and ``export`` before it; the others are places within a save.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 __all__ = ["POINTS", "hooked", "point"]
 
 POINTS = (
+    "round",
     "rollout",
     "backward",
     "step",

@@ -6,7 +6,7 @@ interleaved sampler: the gate that keeps nothing and the gate that keeps everyth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +44,8 @@ class RolloutKey:
     """One per prompt: the pass over the data in which it is used."""
     step: int
     """Optimiser step, from 0, for gates with schedules."""
+    check: Callable[[], None] | None = None
+    """Called now and then while responses are sampled; what it raises ends the sampling."""
 
 
 class Policy(Protocol):
@@ -121,6 +123,7 @@ class Interleaved:
             epoch=key.epochs,
             step=key.step,
             evidence=sampling.evidence,
+            check=key.check,
         )
 
 

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 
@@ -60,3 +62,65 @@ def test_other_ranks_write_nothing(tmp_path):
         log.training(1, {"loss": 0.5})
         log.sync()
     assert list(tmp_path.iterdir()) == []
+
+
+class FullDisk:
+    """A file that takes a few bytes and then no more, until there is room again."""
+
+    def __init__(self, file):
+        self._file, self.room = file, 5
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._file.write(data[: self.room])
+        self.room -= written
+        return written
+
+    def fileno(self):
+        return self._file.fileno()
+
+    def close(self):
+        self._file.close()
+
+
+def test_a_full_disk_is_said_once_and_rows_wait_for_it(tmp_path):
+    said = []
+    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=said.append) as log:
+        log.training(1, {"loss": 0.5})
+        full = log._files["metrics"]._file = FullDisk(log._files["metrics"]._file)
+        for step in (2, 3):
+            log.training(step, {"loss": 0.5})
+        log.sync()
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0.5}\n{"ste'
+        full.room = 10**6
+        log.training(4, {"loss": 0.5})
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert said == [
+        f"warning[SKD-L06] {tmp_path}/metrics.jsonl: cannot be written (No space left on device); training goes on, "
+        "and rows that were not written wait for the disk; free space"
+    ]
+
+
+def test_rows_that_still_wait_at_the_end_are_no_error(tmp_path):
+    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=lambda text: None) as log:
+        log._files["metrics"]._file = FullDisk(log._files["metrics"]._file)
+        log.training(1, {"loss": 0.5})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"ste'
+
+
+def test_the_token_view_may_fail_too(tmp_path):
+    said = []
+    (tmp_path / "tokens").write_text("in the way")
+    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=said.append) as log:
+        log.tokens(3, {"responses": []})
+    assert len(said) == 1
+    assert f"{tmp_path}/tokens: cannot be written" in said[0]
+
+
+def test_a_validation_that_is_to_be_done_again_is_dropped(tmp_path):
+    text = '{"step": 2}\n{"step": 2, "validation": {}}\n'
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "validation": {}}\n' + text)
+    with RunLog(tmp_path, after_step=2, tensorboard=False, validated=False):
+        pass
+    assert rows(tmp_path / "metrics.jsonl") == [{"step": 1, "validation": {}}, {"step": 2}]

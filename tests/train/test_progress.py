@@ -1,8 +1,10 @@
+import contextlib
 import io
 import os
 import subprocess
 import sys
 
+import pytest
 from rich.console import Console
 
 from skd.train.progress import Display
@@ -73,3 +75,14 @@ def test_a_reader_who_leaves_stops_no_run(tmp_path):
     os.close(write)
     assert result.returncode == 0
     assert (tmp_path / "reached").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_standard_error_on_a_full_disk_stops_no_run():
+    with open("/dev/full", "w", buffering=1) as full:
+        display = Display(enabled=True, console=Console(file=full))
+        display.say("one")
+        with display.running(10, 4):
+            display.step(5, METRICS)
+        with contextlib.suppress(OSError):
+            full.close()

@@ -62,6 +62,7 @@ def interleave(
     step: int = 0,
     evidence: bool = True,
     on_commit: OnCommit | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Rollout:
     """Write responses to prompts by interleaved sampling (Xu et al. 2025, arXiv 2410.11325, algorithm 1).
 
@@ -79,6 +80,7 @@ def interleave(
         step: training step, for gates with schedules.
         evidence: keep the teacher's last hidden states for the loss.
         on_commit: told of every token as it is written.
+        check: called before every round of drafting and judging; what it raises ends the sampling.
 
     Returns responses in the order of the prompts, those to one prompt next to each other.
 
@@ -112,7 +114,7 @@ def interleave(
         on_commit=on_commit,
     )
     with _evaluating(pair.sampling_student, pair.teacher):
-        rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed)
+        rollout = sampler.run(requests, slots, block if gate.judges else _UNJUDGED_BLOCK, seed, check or (lambda: None))
         if evidence and not gate.judges and pair.teacher is not None:
             rollout = _with_evidence(pair, rollout)
     return rollout
@@ -130,7 +132,7 @@ class _Sampler:
     evidence: bool
     on_commit: OnCommit | None
 
-    def run(self, requests: list[Request], num_slots: int, block: int, seed: int) -> Rollout:
+    def run(self, requests: list[Request], num_slots: int, block: int, seed: int, check: Callable[[], None]) -> Rollout:
         """Draft, judge and commit until every response has ended."""
         device = self.pair.device
         block = block if self.gate.drafts else 1
@@ -140,6 +142,7 @@ class _Sampler:
         done: dict[int, Response] = {}
         clock, drafted, rounds = Clock(device), 0, 0
         while slots.num_waiting or slots.num_active:
+            check()
             self._fill(slots)
             num_keys = min(capacity, -(-(slots.num_keys + block) // _KEYS_STEP) * _KEYS_STEP)
             clock.lap("rest")

@@ -41,7 +41,7 @@ from skd.train.manifest import (
     manifest_bytes,
 )
 
-__all__ = ["TrainState", "load", "read_state", "require_space", "save"]
+__all__ = ["TrainState", "disk_faults", "load", "read_state", "require_space", "save"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class TrainState:
     """Where teacher and student came from: paths and revisions."""
     versions: dict[str, str]
     """Library versions that wrote the checkpoint."""
+    validation_pending: bool = False
+    """A validation is due after this step and was not finished."""
 
 
 def require_space(run_dir: Path, student: Mapping[str, Tensor]) -> None:
@@ -97,22 +99,21 @@ def save(
     """
     directory = run_dir / "checkpoints"
     final = directory / f"step-{state.step}"
-    with _disk_faults(run_dir, _num_bytes(student) + _num_bytes(optimizer)):
+    with disk_faults(run_dir, f"a checkpoint of about {_num_bytes(student) + _num_bytes(optimizer)} bytes"):
         directory.mkdir(parents=True, exist_ok=True)
-        if final.exists() and defect(final) is None:
-            return final
-        temporary = directory / f".tmp-step-{state.step}-{os.getpid()}"
-        remove(temporary)
-        try:
-            _write(temporary, state, student, optimizer, config_yaml)
-            set_aside(final)
-            os.rename(temporary, final)
-        except OSError:
+        if not final.exists() or defect(final) is not None:
+            temporary = directory / f".tmp-step-{state.step}-{os.getpid()}"
             remove(temporary)
-            raise
-        fsync_directory(directory)
-        point("save.verify")
-        _verify(final)
+            try:
+                _write(temporary, state, student, optimizer, config_yaml)
+                set_aside(final)
+                os.rename(temporary, final)
+            except OSError:
+                remove(temporary)
+                raise
+            fsync_directory(directory)
+            point("save.verify")
+            _verify(final)
         if state.best_step is not None:
             best = {"checkpoint": f"step-{state.best_step}", "validation_loss": state.best_loss}
             write_atomic(run_dir / "best.json", json.dumps(best, indent=2) + "\n")
@@ -152,13 +153,14 @@ def _verify(checkpoint: Path) -> None:
 
 
 @contextmanager
-def _disk_faults(run_dir: Path, needed: int) -> Iterator[None]:
+def disk_faults(run_dir: Path, what: str) -> Iterator[None]:
+    """Turn a fault of the disk while ``what`` is written into ResourceError: SKD-K03 when it is full, SKD-K04 else."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         free = shutil.disk_usage(run_dir).free if run_dir.exists() else 0
-        found = f"a checkpoint of about {needed} bytes could not be written with {free} bytes free ({error.strerror})"
+        found = f"{what} could not be written with {free} bytes free ({error.strerror})"
         remedy = "free space" if full else "make the directory writable"
         raise ResourceError(
             Problem(

@@ -111,6 +111,10 @@ def write_atomic(path: Path, text: str) -> None:
     """Replace a small text file: readers see the old one or the new one."""
     beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     beside.unlink(missing_ok=True)
-    write_hashed(beside, [text.encode()])
-    os.replace(beside, path)
+    try:
+        write_hashed(beside, [text.encode()])
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     fsync_directory(path.parent)

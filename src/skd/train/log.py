@@ -1,7 +1,9 @@
 """What a run writes down, one JSON object per line, and a copy of the numbers for TensorBoard.
 
 metrics.jsonl is the truth; trained.jsonl says which rows of the data each step trained; samples.jsonl holds a response
-now and then, to look at.
+now and then, to look at, and tokens/ what both models thought of the validation's responses.
+
+A log that cannot be written stops no run: it is said once, and rows wait in memory for the disk to come back.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,28 +25,42 @@ Metrics = Mapping[str, float | int | None]
 
 
 class JsonLines:
-    """A file of one JSON object per line, appended and flushed.
+    """A file of one JSON object per line, appended and written at once.
 
     ``after_step``: opening drops what a killed run wrote after this step, and every line that is no row of ours, such
-    as a half last one, so that a resumed run has every step once.
+    as a half last one, so that a resumed run has every step once. With ``validated`` False the validation of that very
+    step is dropped too, since it will be done again.
     """
 
-    def __init__(self, path: Path, *, after_step: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, after_step: int, validated: bool = True) -> None:
         if path.exists():
-            write_atomic(path, "".join(line for line in _whole_lines(path) if _step(line) <= after_step))
-        self._file = path.open("a", encoding="utf-8")
+            kept = [line for line in _whole_lines(path) if _belongs(line, after_step, validated)]
+            write_atomic(path, "".join(kept))
+        # Without a buffer of Python's, whose rest would be written, and fail, once more when it is closed.
+        self._file = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; numbers that are not finite become null, which is what JSON has."""
-        self._file.write(json.dumps(_finite(row)) + "\n")
-        self._file.flush()
+        """Write one row; numbers that are not finite become null, which is what JSON has.
+
+        Raises OSError when it cannot be written; it is then written together with the next row that can.
+        """
+        self._unwritten += (json.dumps(_finite(row)) + "\n").encode()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what earlier faults of the disk left unwritten. Raises OSError."""
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def sync(self) -> None:
-        """Make the rows durable."""
+        """Make the rows durable. Raises OSError."""
+        self.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.flush()
         self._file.close()
 
 
@@ -54,13 +71,16 @@ def _whole_lines(path: Path) -> list[str]:
     return lines
 
 
-def _step(line: str) -> float:
-    """The step of a row; infinity for a line that is none."""
+def _belongs(line: str, after_step: int, validated: bool) -> bool:
+    """Whether a line is a row of the steps up to ``after_step``."""
     try:
-        step = json.loads(line)["step"]
+        row = json.loads(line)
+        step = row["step"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        return math.inf
-    return step if isinstance(step, int) else math.inf
+        return False
+    if step == after_step and not validated and "validation" in row:
+        return False
+    return isinstance(step, int) and step <= after_step
 
 
 def _finite(value: Any) -> Any:
@@ -70,14 +90,27 @@ def _finite(value: Any) -> Any:
 
 
 class RunLog:
-    """The logs of one run directory, continued after ``step``. Use it as a context manager.
+    """The logs of one run directory, continued after a step (see ``JsonLines``). Use it as a context manager.
 
-    With ``enabled`` False (all ranks but the main one) nothing is opened or written.
+    ``say`` is told, once, that a log cannot be written. With ``enabled`` False (all ranks but the main one) nothing is
+    opened or written.
     """
 
-    def __init__(self, run_dir: Path, *, after_step: int, tensorboard: bool, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        after_step: int,
+        tensorboard: bool,
+        validated: bool = True,
+        say: Callable[[str], None] = print,
+        enabled: bool = True,
+    ) -> None:
+        self._run_dir, self._say, self._enabled, self._warned = run_dir, say, enabled, False
         names = ("metrics", "trained", "samples") if enabled else ()
-        self._files = {name: JsonLines(run_dir / f"{name}.jsonl", after_step=after_step) for name in names}
+        self._files = {
+            name: JsonLines(run_dir / f"{name}.jsonl", after_step=after_step, validated=validated) for name in names
+        }
         self._board: Any = None
         if tensorboard and enabled:
             # Importing it costs a second, and most tests and quick runs do without.
@@ -104,20 +137,47 @@ class RunLog:
         """A row of samples.jsonl."""
         self._append("samples", {"step": step, **sample})
 
+    def tokens(self, step: int, view: Mapping[str, Any]) -> None:
+        """The file tokens/step-N.json; see ``skd.train.validate.token_view``."""
+        if not self._enabled:
+            return
+        directory = self._run_dir / "tokens"
+        with self._tolerant("tokens"):
+            directory.mkdir(exist_ok=True)
+            write_atomic(directory / f"step-{step}.json", json.dumps(view) + "\n")
+
     def sync(self) -> None:
         """Make all rows durable: a checkpoint must not be ahead of the logs."""
-        for file in self._files.values():
-            file.sync()
+        for name, file in self._files.items():
+            with self._tolerant(f"{name}.jsonl"):
+                file.sync()
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if name in self._files:
-            self._files[name].append(row)
+            with self._tolerant(f"{name}.jsonl"):
+                self._files[name].append(row)
 
     def _to_board(self, group: str, step: int, values: Metrics) -> None:
-        if self._board is not None:
+        if self._board is None:
+            return
+        with self._tolerant("tensorboard"):
             for name, value in values.items():
                 if value is not None and math.isfinite(value):
                     self._board.add_scalar(f"{group}/{name}", value, step)
+
+    @contextmanager
+    def _tolerant(self, name: str) -> Iterator[None]:
+        """A fault of the disk inside the block is said, the first time, and training goes on."""
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                place, reason = self._run_dir / name, error.strerror or error
+                self._say(
+                    f"warning[SKD-L06] {place}: cannot be written ({reason}); training goes on, and rows that were not "
+                    "written wait for the disk; free space"
+                )
+            self._warned = True
 
     def __enter__(self) -> RunLog:
         return self
@@ -128,4 +188,5 @@ class RunLog:
         for file in self._files.values():
             file.close()
         if self._board is not None:
-            self._board.close()
+            with self._tolerant("tensorboard"):
+                self._board.close()

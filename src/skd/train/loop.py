@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from skd.errors import CheckpointError, Problem
 from skd.faults import point
 from skd.models import Pair, export_student
 from skd.models.card import model_card
-from skd.train.checkpoint import TrainState, load, require_space, save
+from skd.train.checkpoint import TrainState, disk_faults, load, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.files import write_atomic
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, differences, find_start, refuse_differences
+from skd.train.retry import persistently
 from skd.train.run import Run, fingerprint
 from skd.train.setup import PromptSource, prepare
-from skd.train.signals import StopSignal
+from skd.train.signals import Interrupted, StopSignal
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
 from skd.train.validate import pieces_of, validate
@@ -88,39 +89,32 @@ def train(
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
         checkpoint = find_start(run_dir, config, resume, shown.say)
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
+        run = replace(run, check=stop.check)
         state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
-        after_step = state.step if checkpoint else -1
-        with (
-            RunLog(run_dir, after_step=after_step, tensorboard=settings.tensorboard, enabled=run.is_main) as log,
-            shown.running(run.total_steps, state.step),
-        ):
-            if checkpoint is None and run.validation is not None:
-                log.validation(0, validate(run, 0) | _measured(run, measure))
-            while state.step < run.total_steps:
-                report = train_step(run, state.step)
-                state = _advanced(run, state)
-                last = state.step == run.total_steps
-                _record(run, state.step, report, log, shown)
-
-                improved = False
-                if run.validation is not None and _due(settings.validate_every, state.step, last):
-                    scores = validate(run, state.step) | _measured(run, measure)
-                    log.validation(state.step, scores)
-                    improved = _better(scores["loss"], state.best_loss)
-                    if improved:
-                        state = replace(state, best_loss=scores["loss"], best_step=state.step)
-
-                # The largest over the ranks, since a signal may reach only one of them.
-                stopping = run.largest(stop.number or 0)
-                if improved or stopping or _due(settings.save_every, state.step, last):
-                    log.sync()
-                    _save(run, state)
-                if stopping and not last:
-                    shown.say(f"stopped by signal {stopping} after step {state.step}; resume with the same command")
-                    raise SystemExit(128 + stopping)
+        with _opened(run, state, shown, resumed=checkpoint is not None) as log:
+            try:
+                if state.validation_pending:
+                    state = _validated(run, state, measure, log)
+                while state.step < run.total_steps:
+                    report = train_step(run, state.step)
+                    state = _advanced(run, state)
+                    last = state.step == run.total_steps
+                    _record(run, state.step, report, log, shown)
+                    if state.validation_pending:
+                        state = _validated(run, state, measure, log)
+                    if state.best_step == state.step or _due(settings.save_every, state.step, last):
+                        _save(run, state, log, shown)
+                    # The largest over the ranks, since a signal may reach only one of them.
+                    stopping = run.largest(stop.number or 0)
+                    if stopping and not last:
+                        raise Interrupted(stopping)
+            except Interrupted as interrupted:
+                _save(run, state, log, shown)
+                shown.say(f"stopped by {interrupted} after step {state.step}; resume with the same command")
+                raise SystemExit(128 + interrupted.number) from None
         return _finished(run, state, shown, new=True)
 
 
@@ -130,6 +124,34 @@ def _checked(
     if isinstance(config, str | Path):
         return load_config(config, overrides or ())
     return config_of(config, overrides or ())
+
+
+@contextmanager
+def _opened(run: Run, state: TrainState, shown: Display, *, resumed: bool) -> Iterator[RunLog]:
+    """The logs and the display of a run, continued from a state."""
+    with (
+        RunLog(
+            run.run_dir,
+            after_step=state.step if resumed else -1,
+            validated=not state.validation_pending,
+            tensorboard=run.config.train.tensorboard,
+            say=shown.say,
+            enabled=run.is_main,
+        ) as log,
+        shown.running(run.total_steps, state.step),
+    ):
+        yield log
+
+
+def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog) -> TrainState:
+    """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
+    asked = replace(run, check=None) if state.step == run.total_steps else run
+    scores = validate(asked, state.step, log) | _measured(run, measure)
+    log.validation(state.step, scores)
+    state = replace(state, validation_pending=False)
+    if state.step and _better(scores["loss"], state.best_loss):
+        return replace(state, best_loss=scores["loss"], best_step=state.step)
+    return state
 
 
 def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
@@ -165,6 +187,7 @@ def _first_state(run: Run) -> TrainState:
         data_fingerprint=fingerprint(run.prompts),
         provenance=run.pair.provenance,
         versions=versions(),
+        validation_pending=run.validation is not None,
     )
 
 
@@ -189,12 +212,17 @@ def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
         epoch=state.epoch,
         best_loss=state.best_loss,
         best_step=state.best_step,
+        validation_pending=state.validation_pending and run.validation is not None,
     )
 
 
 def _advanced(run: Run, state: TrainState) -> TrainState:
-    trained = state.samples_trained + run.config.train.batch_size
-    return replace(state, step=state.step + 1, samples_trained=trained, epoch=trained / len(run.prompts))
+    settings, step = run.config.train, state.step + 1
+    trained = state.samples_trained + settings.batch_size
+    pending = run.validation is not None and _due(settings.validate_every, step, step == run.total_steps)
+    return replace(
+        state, step=step, samples_trained=trained, epoch=trained / len(run.prompts), validation_pending=pending
+    )
 
 
 def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
@@ -211,12 +239,13 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
         shown.response(f"step {step}, row {sample_id}:", pieces, authors)
 
 
-def _save(run: Run, state: TrainState) -> None:
+def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
+    log.sync()
     if run.is_main:
         student = run.pair.student
-        moments = optimizer_tensors(run.optimizer, student)
-        keep = run.config.train.keep
-        save(run.run_dir, state, student_tensors(student), moments, dump_config(run.config), keep=keep)
+        weights, moments = student_tensors(student), optimizer_tensors(run.optimizer, student)
+        config_yaml, keep = dump_config(run.config), run.config.train.keep
+        persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()
 
 
@@ -227,7 +256,9 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     if run.is_main and (new or not student_dir.is_dir()):
         how = {"method": run.config.method, "steps": state.step, "config": state.config_digest}
         measured = {"best validation loss": state.best_loss, "at step": state.best_step}
-        export_student(run.pair, student_dir, model_card({**how, **state.provenance, **state.versions}, measured))
+        card = model_card({**how, **state.provenance, **state.versions}, measured)
+        with disk_faults(run.run_dir, "the student, which is trained and saved,"):
+            export_student(run.pair, student_dir, card)
     run.accelerator.wait_for_everyone()
     shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
     return TrainResult(run.run_dir, state.step, run.run_dir / "metrics.jsonl", student_dir)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from rich.console import Console
@@ -65,7 +65,9 @@ class Display:
     def say(self, text: str | Text) -> None:
         """Print a line above the bar. The text is shown as it is; mark-up in it means nothing."""
         if self._enabled:
-            self._console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
+            # Standard error may be a file on a full disk; that stops no run.
+            with suppress(OSError):
+                self._console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
 
     def response(self, title: str, pieces: Sequence[str], authors: Sequence[int]) -> None:
         """Print a response, each token coloured by its author."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from skd.models import Pair, score
 from skd.objectives import Objective
 from skd.policies import Policy
 from skd.train.batch import StudentLoss
+from skd.train.signals import Interrupted
 from skd.types import Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
@@ -40,6 +42,8 @@ class Run:
     """``loss`` in the wrapper that synchronises gradients over the ranks."""
     loss: StudentLoss
     optimizer: AdamW
+    check: Callable[[], None] | None = None
+    """Called between rounds of the sampler; raises Interrupted when the run is to end."""
 
     @property
     def rank(self) -> int:
@@ -71,6 +75,17 @@ class Run:
             return value
         everyone: Tensor = self.accelerator.gather(torch.tensor([value], device=self.accelerator.device))
         return int(everyone.max())
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Sampling that ``check`` may end: it then ends on every rank, since all must leave the step together."""
+        number = 0
+        try:
+            yield
+        except Interrupted as interrupted:
+            number = interrupted.number
+        if number := self.largest(number):
+            raise Interrupted(number)
 
     def evidence(self, rollout: Rollout, rows: Sequence[int]) -> list[Tensor] | None:
         """The teacher's hidden states for these responses: kept by the sampler, or computed now."""

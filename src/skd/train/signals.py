@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a flag that the loop reads between steps."""
+"""SIGTERM and SIGINT as a flag that is read between steps, and between rounds of the sampler."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["StopSignal"]
+from skd.faults import point
+
+__all__ = ["Interrupted", "StopSignal"]
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(Exception):
+    """A signal arrived, and the run is to end after the last finished step."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
 class StopSignal:
@@ -35,6 +45,12 @@ class StopSignal:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.number = number
+
+    def check(self) -> None:
+        """Raise Interrupted when a signal has arrived."""
+        point("round")
+        if self.number is not None:
+            raise Interrupted(self.number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

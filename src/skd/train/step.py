@@ -60,7 +60,8 @@ class _Sums:
 def train_step(run: Run, step: int) -> StepReport:
     """Take optimiser step number ``step``, counted from 0.
 
-    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite.
+    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, and Interrupted
+    while responses are sampled when a signal arrives.
     """
     settings, student = run.config.train, run.pair.student
     started = time.perf_counter()
@@ -115,8 +116,9 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     keys = batch_at(step * size, size, len(run.prompts), settings.seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(seed=settings.seed, epochs=epochs[run.rank :: run.world_size], step=step)
-    rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
+    key = RolloutKey(seed=settings.seed, epochs=epochs[run.rank :: run.world_size], step=step, check=run.check)
+    with run.interruptible():
+        rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from skd.models import score
 from skd.objectives import ForwardKL, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
-from skd.train.files import write_atomic
+from skd.train.log import RunLog
 from skd.train.run import Run
 from skd.train.step import row_batches
 from skd.types import TEACHER, Head, Rollout
@@ -29,16 +28,18 @@ VIEWED_CANDIDATES = 5
 
 
 @torch.no_grad()
-def validate(run: Run, step: int) -> dict[str, float | int | None]:
+def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     """Loss, acceptance and replaced share under the run's policy and objective, over all ranks.
 
-    Writes ``tokens/step-N.json`` for the first 16 prompts of the main rank's share.
+    Logs the token view of the first 16 prompts of the main rank's share. Raises Interrupted when a signal arrives.
     """
     assert run.validation is not None
     point("validate")
     prompts = run.shard(run.validation)
-    key = RolloutKey(seed=run.config.train.seed, epochs=[VALIDATION_EPOCH] * len(prompts), step=step)
-    rollout = run.policy.rollout(run.pair, prompts, key)
+    epochs = [VALIDATION_EPOCH] * len(prompts)
+    key = RolloutKey(seed=run.config.train.seed, epochs=epochs, step=step, check=run.check)
+    with run.interruptible():
+        rollout = run.policy.rollout(run.pair, prompts, key)
     lengths = [len(ids) for ids in rollout.response_ids]
     weights = run.objective.token_weights(lengths)
     loss = 0.0
@@ -46,9 +47,7 @@ def validate(run: Run, step: int) -> dict[str, float | int | None]:
         batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
         loss += run.loss(batch)[0].item()
     if run.is_main:
-        directory = run.run_dir / "tokens"
-        directory.mkdir(exist_ok=True)
-        write_atomic(directory / f"step-{step}.json", json.dumps(token_view(run, rollout, step)) + "\n")
+        log.tokens(step, token_view(run, rollout, step))
     return _metrics(run, rollout, loss, run.objective.total_weight(lengths))
 
 
