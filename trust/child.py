@@ -80,14 +80,9 @@ class Child:
         """The last fault point it reached so far."""
         return bytes(self.shared[:_NAME_BYTES]).rstrip(b"\0").decode()
 
-    def wait_for(self, name: str, limit: float = LIMIT_SECONDS) -> bool:
-        """Wait until the last point reached is ``name``; False when the limit passes or the child is gone first."""
-        deadline = self.started + limit
-        while time.monotonic() < deadline and self.point() != name:
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return False
-            time.sleep(_POLL_SECONDS / 10)
-        return self.point() == name
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def fork(work: Callable[[], int | None], directory: Path, *, hook: Hook | None = None) -> Child:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from skd.faults import POINTS
 from trust.child import Ended, train
-from trust.ends import differences, end_of
+from trust.ends import differences
 from trust.tally import Bench, Tally
-from trust.toy import MODES
+from trust.toy import MODES, UNREACHED
 
-__all__ = ["inside_a_save", "kills", "reference"]
+__all__ = ["inside_a_save", "kills"]
 
 _SAVE_SECONDS = 0.01
 """About as long as a save of the toy takes: kills are spread over it, and those that miss do not count as inside."""
@@ -32,9 +31,7 @@ class Chain:
 
     def __init__(self, bench: Bench, mode: str, tally: Tally) -> None:
         self.bench, self.mode, self.tally = bench, mode, tally
-        self.config = bench.toy.config(mode)
-        whole = bench.room / f"{mode}-whole"
-        self.whole_seconds, self.expected = reference(whole, self.config, tally)
+        self.config, self.whole = bench.toy.config(mode), bench.wholes[mode]
         self._number = 0
         self.directory = self._next()
 
@@ -59,7 +56,7 @@ class Chain:
 
     def _compare(self, ended: Ended) -> None:
         complaints = [f"exit code {ended.code}: {ended.output[-500:]}"] if ended.code else []
-        self.tally.note("runs compared", *complaints, *differences(self.directory / "run", self.expected))
+        self.tally.note("runs compared", *complaints, *differences(self.directory / "run", self.whole.end))
         self.directory = self._next()
 
 
@@ -68,33 +65,25 @@ def inside_a_save(point: str) -> bool:
     return point.startswith("save.") and point != "save.done"
 
 
-def reference(directory: Path, config: Mapping[str, Any], tally: Tally) -> tuple[float, dict[str, str]]:
-    """Seconds and end of a run that nothing interrupts."""
-    ended = train(directory, config).wait()
-    if ended.code:
-        raise RuntimeError(f"the toy itself does not run: exit code {ended.code}\n{ended.output}")
-    tally.note("references")
-    return ended.seconds, end_of(directory / "run")
-
-
 def kills(bench: Bench) -> Tally:
     """Every kind of kill, in every mode."""
     tally = Tally()
-    for mode in MODES:
+    for number, mode in enumerate(MODES):
         chain = Chain(bench, mode, tally)
-        for name in POINTS:
+        points = POINTS if bench.size.point_kills_in_every_mode else POINTS[number :: len(MODES)]
+        for name in (name for name in points if (mode, name) not in UNREACHED):
             chain.kill(_at_point(name), kind="kills at a named point")
         aimed = tally.counts["kills_in_save"] + bench.size.save_kills_per_mode
         while tally.counts["kills_in_save"] < aimed:
             chain.kill(_in_save, kind="kills aimed at a save")
-        for _ in range(bench.size.kills_per_mode):
+        for _ in range(bench.size.random_kills_per_mode):
             chain.kill(_at_random, kind="kills at a random moment")
         chain.finish()
     return tally
 
 
 def _at_random(chain: Chain) -> Ended:
-    seconds = chain.bench.random.uniform(0.1, min(_MOST_SECONDS, max(chain.whole_seconds, 0.2)))
+    seconds = chain.bench.random.uniform(0.1, min(_MOST_SECONDS, max(chain.whole.seconds, 0.2)))
     return train(chain.directory, chain.config).wait(kill_after=seconds)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from trust.toy import Toy
+from trust.wholes import Whole
 
 __all__ = ["SIZES", "Bench", "Size", "Tally"]
 
@@ -16,40 +18,23 @@ __all__ = ["SIZES", "Bench", "Size", "Tally"]
 class Size:
     """How many trials each part makes."""
 
-    kills_per_mode: int
-    """At random moments."""
+    point_kills_in_every_mode: bool
+    """One kill at each named point in every mode, or the modes in turn."""
+    random_kills_per_mode: int
     save_kills_per_mode: int
     mutations: int
     budgets: int
-    """Amounts of free space at which a save is tried, besides each of its calls."""
+    """Amounts of free space at which a save is tried, besides each of its points."""
     signals_per_phase: int
     locks: int
+    repeats: int
     fuzzed: int
     """Config files; as many data files."""
-    repeats: int
 
 
 SIZES = {
-    "small": Size(
-        kills_per_mode=4,
-        save_kills_per_mode=3,
-        mutations=150,
-        budgets=12,
-        signals_per_phase=2,
-        locks=4,
-        fuzzed=600,
-        repeats=3,
-    ),
-    "full": Size(
-        kills_per_mode=200,
-        save_kills_per_mode=40,
-        mutations=1000,
-        budgets=120,
-        signals_per_phase=10,
-        locks=20,
-        fuzzed=10_000,
-        repeats=10,
-    ),
+    "small": Size(False, 3, 2, mutations=150, budgets=6, signals_per_phase=1, locks=2, repeats=1, fuzzed=500),
+    "full": Size(True, 200, 40, mutations=1000, budgets=120, signals_per_phase=10, locks=20, repeats=9, fuzzed=10_000),
 }
 
 
@@ -58,6 +43,8 @@ class Bench:
     """What every part gets."""
 
     toy: Toy
+    wholes: Mapping[str, Whole]
+    """By mode."""
     size: Size
     room: Path
     """An empty directory of the part's own."""

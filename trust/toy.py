@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.tiny import FIRST_WORD_ID, save_tiny
 
-__all__ = ["MODES", "STEPS", "Toy"]
+__all__ = ["MODES", "STEPS", "UNREACHED", "Toy"]
 
 STEPS = 60
 SAVE_EVERY = 3
@@ -24,6 +24,9 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     "skd": {"method": "skd", "policy": {"kind": "interleaved", "gate": {"kind": "top_k", "k": 128}, "block": 3}},
 }
 """Who writes the responses, as changes to the toy's config."""
+
+UNREACHED = {("data_set", "round")}
+"""(mode, fault point) that do not go together: responses of the data set are not sampled, so they have no rounds."""
 
 
 @dataclass(frozen=True)
