@@ -196,4 +196,8 @@ class LossSum:
     loss: Tensor
     """Scalar: sum over tokens of weight x token loss. Carries the gradient."""
     token_loss_N: Tensor
-    """float32 [N], detached: the unweighted loss of each token, for logs and the token view."""
+    """float32 [N], detached: the unweighted loss of each token."""
+    token_nll_N: Tensor
+    """float32 [N], detached: its negative log-likelihood under the student, for the logs."""
+    token_kl_N: Tensor | None = None
+    """float32 [N], detached: the forward KL to the teacher there, for the logs; None without a teacher."""
