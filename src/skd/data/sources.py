@@ -20,7 +20,7 @@ from skd.data.tasks import TASKS
 from skd.errors import DataError, Problem
 
 if TYPE_CHECKING:
-    from skd.config.schema import FileSource, TaskSource
+    from skd.config.sources import FileSource, TaskSource
 
 __all__ = ["load_rows"]
 
