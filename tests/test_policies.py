@@ -10,7 +10,7 @@ from tests.tiny import save_tiny
 
 def test_the_data_sets_responses_keep_their_masks(tmp_path: Path) -> None:
     pair = skd.load_pair(None, save_tiny(tmp_path, "llama", seed=1), device="cpu")
-    key = RolloutKey(seed=0, epochs=[0, 0], step=0)
+    key = RolloutKey(seed=0, epochs=[0, 0])
     prompts = Prompts([[5, 6], [7]], [3, 4], [[2, 3, 1], [4]], [[False, True, True], [False]])
     rollout = DataSet(evidence=False).rollout(pair, prompts, key)
     assert rollout.masks is not None
