@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from skd.files import write_atomic
 from skd.models import score
 from skd.objectives import kl, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
-from skd.train.files import write_atomic
 from skd.train.run import Run
 from skd.train.step import row_batches
 from skd.types import TEACHER, Head, Rollout
