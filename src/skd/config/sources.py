@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from skd.config.fields import Count, PathText, Section, Seed, Text, path_from_text
 
-__all__ = ["DataConfig", "DataSource", "FileSource", "TaskSource"]
+__all__ = ["DataConfig", "DataSource", "FileSource", "ResponsesSource", "TaskSource"]
 
 
 class FileSource(Section):
@@ -44,13 +44,24 @@ class TaskSource(Section):
     """Chooses the rows."""
 
 
+class ResponsesSource(Section):
+    """Responses that skd generate stored, with their authors and, where they hold it, what the teacher thought."""
+
+    kind: Literal["responses"]
+    """responses, as token ids."""
+    path: PathText
+    """Directory that skd generate --to wrote."""
+
+
 def _source_from_text(value: Any) -> Any:
     value = path_from_text(value)
     return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
 
 
-DataSource = Annotated[FileSource | TaskSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)]
-"""A file or a task; a plain string is the path of a file."""
+DataSource = Annotated[
+    FileSource | TaskSource | ResponsesSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)
+]
+"""A file, a task or stored responses; a plain string is the path of a file."""
 
 
 class DataConfig(Section):

@@ -26,6 +26,7 @@ from skd.types import Rollout, TopEvidence
 
 __all__ = ["Shard", "StoredEvidence", "read_shard", "shard_tensors"]
 
+
 def shard_tensors(rollout: Rollout, evidence: Sequence[TopEvidence] | None) -> dict[str, Tensor]:
     """The tensors of a shard, by name. ``evidence`` has an entry for each response."""
     tensors = {

@@ -85,7 +85,7 @@ def _prompts(directory: Path, index: Index) -> Prompts:
 def _read(path: Path, record: ShardRecord, top_k: int | None) -> Shard:
     try:
         return read_shard(path, record, top_k)
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, RuntimeError, SafetensorError) as error:
         remedy = "generate the responses again"
         raise DataError(Problem("SKD-D02", str(path), f"does not hold what its index says: {error}", remedy)) from None
 
