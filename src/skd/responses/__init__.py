@@ -11,7 +11,7 @@ docs/offline.md shows the format to people.
 
 from skd.responses.index import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, read_index
 from skd.responses.shards import StoredEvidence, shard_tensors
-from skd.responses.stored import StoredResponses, open_responses
+from skd.responses.stored import StoredResponses, defect, open_responses
 
 __all__ = [
     "INDEX_FILE",
@@ -20,6 +20,7 @@ __all__ = [
     "ShardRecord",
     "StoredEvidence",
     "StoredResponses",
+    "defect",
     "open_responses",
     "read_index",
     "shard_tensors",

@@ -116,16 +116,16 @@ class Index:
             raise ValueError("lacks a part of what an index holds") from None
 
 
-def read_index(directory: Path) -> Index:
-    """The index of a whole directory of responses.
+def read_index(directory: Path, name: str = INDEX_FILE) -> Index:
+    """The index of a directory of responses; by default that of a whole one.
 
     Raises DataError: SKD-D01 when there is none, or when the responses are not all written; SKD-D02 for a broken one.
     """
-    path, unfinished = directory / INDEX_FILE, directory / UNFINISHED_FILE
+    path = directory / name
     try:
         return Index.of(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if unfinished.is_file():
+        if (directory / UNFINISHED_FILE).is_file():
             found, remedy = "the responses are not all written yet", "run the same skd generate again, it goes on"
         else:
             found, remedy = f"there is no {INDEX_FILE}", "give a directory that skd generate --to wrote"
