@@ -1,8 +1,8 @@
 """``skd generate --config``: write the responses to a run's training rows once, to be trained from many times.
 
-Each shard holds the responses to 64 prompts and is whole or absent. A response depends on the seed and its prompt's
-number only, and a shard on nothing before it: so a run that was killed goes on after its last whole shard and leaves the
-bytes that it would have left anyway.
+Each shard holds the responses to 64 prompts and is whole or absent. A response depends on the seed and the number of
+its prompt only, and a shard on nothing before it: so a run that was killed goes on after its last whole shard and
+leaves the bytes that it would have left anyway.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def _refuse_others(directory: Path, origin: Mapping[str, Any], top_k: int | None
     if earlier is None:
         return
     saved = {"evidence": {"top_k": earlier.top_k}, **{key: earlier.origin[key] for key in origin}}
+    top_k = None if top_k is None else min(top_k, earlier.vocab_size)
     found = differences(saved, {"evidence": {"top_k": top_k}, **origin})
     if found:
         listed = ", ".join(f"{each.key} {each.saved} (now {each.current})" for each in found)
