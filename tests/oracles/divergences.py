@@ -35,6 +35,19 @@ def jsd(student_NV: Array, teacher_NV: Array, beta: float) -> Array:
     return beta * kl(teacher_NV, mixture_NV) + (1 - beta) * kl(student_NV, mixture_NV)
 
 
+def skew_kl(student_NV: Array, teacher_NV: Array, alpha: float) -> Array:
+    return kl(teacher_NV, alpha * teacher_NV + (1 - alpha) * student_NV)
+
+
+def skew_reverse_kl(student_NV: Array, teacher_NV: Array, alpha: float) -> Array:
+    return kl(student_NV, alpha * student_NV + (1 - alpha) * teacher_NV)
+
+
+def total_variation(student_NV: Array, teacher_NV: Array) -> Array:
+    difference: Array = 0.5 * np.abs(teacher_NV - student_NV).sum(-1)
+    return difference
+
+
 def nll(student_NV: Array, target_ids_N: NDArray[np.int64]) -> Array:
     return -np.log(student_NV[np.arange(len(target_ids_N)), target_ids_N])
 
@@ -60,6 +73,20 @@ def jsd_grad(student_NV: Array, teacher_NV: Array, beta: float) -> Array:
     teacher_slope = beta * -teacher_NV / mixture_NV * (1 - beta)
     student_slope = (1 - beta) * (np.log(student_NV / mixture_NV) + 1 - student_NV / mixture_NV * (1 - beta))
     return _through_softmax(student_NV, teacher_slope + student_slope)
+
+
+def skew_kl_grad(student_NV: Array, teacher_NV: Array, alpha: float) -> Array:
+    mixture_NV = alpha * teacher_NV + (1 - alpha) * student_NV
+    return _through_softmax(student_NV, -(1 - alpha) * teacher_NV / mixture_NV)
+
+
+def skew_reverse_kl_grad(student_NV: Array, teacher_NV: Array, alpha: float) -> Array:
+    mixture_NV = alpha * student_NV + (1 - alpha) * teacher_NV
+    return _through_softmax(student_NV, np.log(student_NV / mixture_NV) + 1 - alpha * student_NV / mixture_NV)
+
+
+def total_variation_grad(student_NV: Array, teacher_NV: Array) -> Array:
+    return _through_softmax(student_NV, 0.5 * np.sign(student_NV - teacher_NV))
 
 
 def nll_grad(student_NV: Array, target_ids_N: NDArray[np.int64]) -> Array:
