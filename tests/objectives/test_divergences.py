@@ -280,8 +280,8 @@ def test_value_and_gradient_equal_the_float64_oracle_at_a_large_vocabulary(
 @pytest.mark.parametrize("spread", [0.5, 4.0])
 def test_a_divergence_near_1e_4_keeps_its_digits_at_a_large_vocabulary(loss: TokenLoss, spread: float) -> None:
     """A float32 log-probability near -12 is rounded by 5e-7. The value must not see that in first order; the gradient,
-    a difference of two such numbers that are 0.02 apart (for the JSD 0.002), cannot do better than this. Total variation
-    is such a difference itself: it is near 1e-2 here, and its value is off by no more than 1e-6."""
+    a difference of two such numbers that are 0.02 apart (for the JSD 0.002), cannot do better than this. The total
+    variation is such a difference itself: it is near 1e-2 here, and its value is off by no more than 1e-6."""
     value_error, grad_error = errors_at_a_large_vocabulary(loss, 0.02, spread)
     assert value_error <= (1e-4 if loss == TotalVariation() else 1e-5)
     assert grad_error <= 3e-4
