@@ -38,7 +38,7 @@ from skd.objectives import (
 from skd.objectives import chunked as chunked_module
 from skd.schedule import Schedule
 from skd.types import DATA, STUDENT, TEACHER, Head, LossSum
-from tests.objectives.tokens import response
+from tests.objectives.tokens import response, top_log_probs
 
 DIVERGENCES = [ForwardKL(), ReverseKL(), JSD(), JSD(0.2), SkewKL(), SkewReverseKL(0.3), TotalVariation()]
 SAMPLED = [PolicyGradient(), PolicyGradient(clip=0.2), SampledReverseKL()]
@@ -109,10 +109,7 @@ def with_top(data: Batch, k: int = K) -> Batch:
     """The same teacher, of whom only the ``k`` most probable ids are known."""
     known = hidden_states(data)
     logp_NV = log_probs(known.head.logits(known.hidden_ND))
-    top = logp_NV.topk(k, dim=-1)
-    others_N1 = logp_NV.double().scatter(-1, top.indices, -math.inf).logsumexp(-1, keepdim=True).float()
-    written_N = logp_NV.gather(-1, data.tokens.ids_N.unsqueeze(-1)).squeeze(-1)
-    return replace(data, teacher=TopLogProbs(top.indices, torch.cat([top.values, others_N1], -1), written_N))
+    return replace(data, teacher=top_log_probs(logp_NV, k, data.tokens.ids_N))
 
 
 def summed(data: Batch, objective: Objective, chunk: int = N, progress: float = 0.0) -> LossSum:

@@ -25,20 +25,9 @@ from skd.objectives import (
 )
 from skd.schedule import Number, Schedule, ends
 from tests.objectives.tokens import tokens
+from tests.objectives.twins import DIVERGENCES, twin
 from tests.oracles import divergences as oracle
 
-DIVERGENCES = [
-    ForwardKL(),
-    ReverseKL(),
-    JSD(),
-    JSD(0.1),
-    JSD(0.9),
-    SkewKL(),
-    SkewKL(0.5),
-    SkewReverseKL(),
-    SkewReverseKL(0.5),
-    TotalVariation(),
-]
 NO_TARGETS = torch.zeros(0, dtype=torch.long)
 BIG_VOCABULARY = 262_144
 
@@ -215,26 +204,6 @@ def test_hand_worked_gradient_of_forward_kl_for_the_logits_is_student_minus_teac
 # ---- the float64 oracle
 
 
-def oracle_of(loss: TokenLoss, student_NV: np.ndarray, teacher_NV: np.ndarray, targets_N: np.ndarray) -> tuple:
-    match loss:
-        case NLL():
-            return oracle.nll(student_NV, targets_N), oracle.nll_grad(student_NV, targets_N)
-        case ForwardKL():
-            return oracle.forward_kl(student_NV, teacher_NV), oracle.forward_kl_grad(student_NV, teacher_NV)
-        case ReverseKL():
-            return oracle.reverse_kl(student_NV, teacher_NV), oracle.reverse_kl_grad(student_NV, teacher_NV)
-        case JSD(beta):
-            return oracle.jsd(student_NV, teacher_NV, beta), oracle.jsd_grad(student_NV, teacher_NV, beta)
-        case SkewKL(alpha):
-            return oracle.skew_kl(student_NV, teacher_NV, alpha), oracle.skew_kl_grad(student_NV, teacher_NV, alpha)
-        case SkewReverseKL(alpha):
-            value_N = oracle.skew_reverse_kl(student_NV, teacher_NV, alpha)
-            return value_N, oracle.skew_reverse_kl_grad(student_NV, teacher_NV, alpha)
-        case TotalVariation():
-            return oracle.total_variation(student_NV, teacher_NV), oracle.total_variation_grad(student_NV, teacher_NV)
-    raise AssertionError(loss)
-
-
 def relative_error(value: Tensor, expected: np.ndarray) -> float:
     return float(np.linalg.norm(value.double().numpy() - expected) / np.linalg.norm(expected))
 
@@ -251,7 +220,7 @@ def errors_at_a_large_vocabulary(loss: TokenLoss, distance: float, spread: float
 
     student_NV = oracle.softmax(student_logits_NV.detach().double().numpy())
     teacher_NV = oracle.softmax(teacher_logits_NV.double().numpy())
-    expected_N, expected_grad_NV = oracle_of(loss, student_NV, teacher_NV, targets_N.numpy())
+    expected_N, expected_grad_NV = twin(loss, student_NV, teacher_NV, targets_N.numpy())
     assert loss_N.dtype == torch.float32
     assert student_logits_NV.grad is not None
     value_error = float(np.abs(loss_N.detach().numpy() / expected_N - 1).max())
@@ -330,7 +299,7 @@ def test_a_gradient_for_the_teacher_is_right_too(loss: TokenLoss) -> None:
     loss(tokens(student_logp_NV, torch.log_softmax(teacher_logits_NV, -1), NO_TARGETS)).sum().backward()
     # By the swap, the teacher's gradient is the student's gradient of the mirrored loss.
     teacher_NV, student_NV = (x.detach().exp().double().numpy() for x in (teacher_logits_NV, student_logp_NV))
-    _, expected_NV = oracle_of(mirror(loss), teacher_NV, student_NV, NO_TARGETS.numpy())
+    _, expected_NV = twin(mirror(loss), teacher_NV, student_NV, NO_TARGETS.numpy())
     assert teacher_logits_NV.grad is not None
     assert relative_error(teacher_logits_NV.grad, expected_NV) <= 1e-5
 
@@ -370,7 +339,7 @@ def test_gradients_are_finite_and_values_true_for_every_pattern_of_zero_probabil
     student_NV = oracle.softmax(student_logits_V.detach()[None].double().numpy())
     teacher_NV = oracle.softmax(teacher_logits_V[None].double().numpy())
     with np.errstate(all="ignore"):
-        expected_N, _ = oracle_of(loss, student_NV, teacher_NV, target_N.numpy())
+        expected_N, _ = twin(loss, student_NV, teacher_NV, target_N.numpy())
     np.testing.assert_allclose(loss_N.detach().numpy(), expected_N, rtol=1e-5, atol=1e-7)
 
 

@@ -1,16 +1,17 @@
-"""Tokens as a loss sees them, made of log-probs alone."""
+"""Tokens as a loss sees them, and a teacher of whom little is known, made of log-probs alone."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skd.objectives import ResponseTokens, Tokens
+from skd.objectives import ResponseTokens, Tokens, TopLogProbs
 from skd.types import STUDENT
 
-__all__ = ["response", "tokens"]
+__all__ = ["response", "tokens", "top_log_probs"]
 
 
 def response(ids_N: Tensor, author: int | Tensor = STUDENT, **kw: Any) -> ResponseTokens:
@@ -29,3 +30,13 @@ def tokens(student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, ids_N: Tenso
 
     written_N = None if teacher_logp_NV is None else at(teacher_logp_NV)
     return Tokens(response(ids_N), student_logp_NV, at(student_logp_NV), teacher_logp_NV, written_N, **kw)
+
+
+def top_log_probs(teacher_logp_NV: Tensor, k: int, ids_N: Tensor) -> TopLogProbs:
+    """What a teacher's ``k`` most probable ids say of it."""
+    top = teacher_logp_NV.topk(k, dim=-1)
+    # In float64, for what is left may be a small difference; nothing is left when all ids are told.
+    others_N = torch.log1p(-top.values.double().exp().sum(-1)).float() if k < teacher_logp_NV.shape[-1] else -math.inf
+    logp_NB = torch.nn.functional.pad(top.values, (0, 1))
+    logp_NB[:, -1] = others_N
+    return TopLogProbs(top.indices, logp_NB, teacher_logp_NV.gather(-1, ids_N.unsqueeze(-1)).squeeze(-1))

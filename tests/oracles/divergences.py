@@ -94,3 +94,33 @@ def nll_grad(student_NV: Array, target_ids_N: NDArray[np.int64]) -> Array:
     rows = np.arange(len(target_ids_N))
     slope_NV[rows, target_ids_N] = -1 / student_NV[rows, target_ids_N]
     return _through_softmax(student_NV, slope_NV)
+
+
+# A distribution of which only the most probable ids are told apart: those ids, and one bucket for all others.
+
+
+def buckets(probs_NV: Array, ids_NK: NDArray[np.int64]) -> Array:
+    """[N, K + 1]: the ids' own probabilities, then what is left."""
+    others_NV = probs_NV.copy()
+    np.put_along_axis(others_NV, ids_NK, 0.0, axis=-1)
+    return np.concatenate([np.take_along_axis(probs_NV, ids_NK, -1), others_NV.sum(-1, keepdims=True)], -1)
+
+
+def buckets_grad(grad_NB: Array, student_NV: Array, ids_NK: NDArray[np.int64]) -> Array:
+    """The gradient [N, V] for the logits, of one [N, K + 1] for the logarithms of the buckets taken as logits.
+
+    A bucket of probability q has q (slope - mean) there, and an id of probability p in it p (slope - mean).
+    """
+    bucket_of_NV = np.full(student_NV.shape, ids_NK.shape[-1])
+    np.put_along_axis(bucket_of_NV, ids_NK, np.arange(ids_NK.shape[-1])[None], axis=-1)
+    per_mass_NB = grad_NB / buckets(student_NV, ids_NK)
+    return student_NV * np.take_along_axis(per_mass_NB, bucket_of_NV, -1)
+
+
+# Targets made of teacher and student.
+
+
+def geometric(student_NV: Array, teacher_NV: Array, teacher_power: Array, student_power: Array) -> Array:
+    """T^a S^b, normalised, with 0^0 = 1; powers [N]."""
+    product_NV: Array = teacher_NV ** teacher_power[:, None] * student_NV ** student_power[:, None]
+    return product_NV / product_NV.sum(-1, keepdims=True)

@@ -73,18 +73,24 @@ class Taid:
 def _geometric(tokens: Tokens, teacher_power: float | Tensor, student_power: float | Tensor) -> Tensor:
     """T^a x S^b [N, V], normalised. A power of 0 leaves a factor out, zero probabilities included.
 
-    Where the product has no mass, because every id lacks it in one of the two, the target is T.
+    With b = 0 it is T to the last bit, for then a is 1. It is T too where the product has no mass, because every id
+    lacks it in one of the two.
     """
     teacher_logp_NV = tokens.given_teacher()
     student_logp_NV = tokens.student_logp_NV.detach().float()
     logits_NV = _power(teacher_logp_NV, teacher_power) + _power(student_logp_NV, student_power)
     total_N1 = logits_NV.logsumexp(-1, keepdim=True)
-    return torch.where(total_N1 == -math.inf, teacher_logp_NV, logits_NV - total_N1)
+    is_teacher_N1 = (total_N1 == -math.inf) | (_column(student_power, logits_NV) == 0.0)
+    return torch.where(is_teacher_N1, teacher_logp_NV, logits_NV - total_N1)
 
 
 def _power(logp_NV: Tensor, power: float | Tensor) -> Tensor:
-    power_N1 = torch.as_tensor(power, dtype=torch.float32, device=logp_NV.device).reshape(-1, 1)
+    power_N1 = _column(power, logp_NV)
     return torch.where(power_N1 == 0.0, 0.0, logp_NV * power_N1)
+
+
+def _column(power: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(power, dtype=torch.float32, device=like.device).reshape(-1, 1)
 
 
 def _require(name: str, number: Number, high: float) -> None:
