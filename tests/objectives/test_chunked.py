@@ -91,15 +91,16 @@ def batch(seed: int = 0, *, bias: bool = False, scale: float = 1.0, softcap: flo
 
     weight_VD = (random(V, D) / 2).requires_grad_()
     teacher = HiddenStates(random(N, D_TEACHER), Head(random(V, D_TEACHER) / 2, random(V) if bias else None))
-    tokens = response(
-        torch.randint(V, (N,), generator=generator),
-        torch.tensor([DATA, STUDENT, TEACHER, STUDENT])[torch.arange(N) % 4],
-        rollout_logp_N=-3 * torch.rand(N, generator=generator),
-    )
+    hidden_ND = random(N, D).requires_grad_()
+    head = Head(weight_VD, random(V).requires_grad_() if bias else None, scale, softcap)
+    ids_N = torch.randint(V, (N,), generator=generator)
+    authors_N = torch.tensor([DATA, STUDENT, TEACHER, STUDENT])[torch.arange(N) % 4]
+    # A student that has moved on a little since: some ratios are clipped, most are not.
+    written_N = log_probs(head.logits(hidden_ND)).detach()[torch.arange(N), ids_N]
     return Batch(
-        hidden_ND=random(N, D).requires_grad_(),
-        head=Head(weight_VD, random(V).requires_grad_() if bias else None, scale, softcap),
-        tokens=tokens,
+        hidden_ND=hidden_ND,
+        head=head,
+        tokens=response(ids_N, authors_N, rollout_logp_N=written_N + 0.2 * random(N)),
         weights_N=torch.rand(N, generator=generator) + 0.1,
         teacher=replace(teacher, head=replace(teacher.head, scale=scale, softcap=softcap)),
     )

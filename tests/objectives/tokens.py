@@ -35,8 +35,7 @@ def tokens(student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, ids_N: Tenso
 def top_log_probs(teacher_logp_NV: Tensor, k: int, ids_N: Tensor) -> TopLogProbs:
     """What a teacher's ``k`` most probable ids say of it."""
     top = teacher_logp_NV.topk(k, dim=-1)
-    # In float64, for what is left may be a small difference; nothing is left when all ids are told.
-    others_N = torch.log1p(-top.values.double().exp().sum(-1)).float() if k < teacher_logp_NV.shape[-1] else -math.inf
-    logp_NB = torch.nn.functional.pad(top.values, (0, 1))
-    logp_NB[:, -1] = others_N
+    # Not 1 - sum: of float32 log-probs that is a rounding error where the known ids have nearly all the mass.
+    others_N1 = teacher_logp_NV.scatter(-1, top.indices, -math.inf).logsumexp(-1, keepdim=True)
+    logp_NB = torch.cat([top.values, others_N1], -1)
     return TopLogProbs(top.indices, logp_NB, teacher_logp_NV.gather(-1, ids_N.unsqueeze(-1)).squeeze(-1))
