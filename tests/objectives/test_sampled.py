@@ -125,7 +125,7 @@ def expected(
             everything.teacher_written_N,
         )
     mean = (sampler_V.exp() * loss(everything)).sum()
-    mean.backward()  # type: ignore[no-untyped-call]
+    mean.backward()
     assert logits_V.grad is not None
     student_1V, teacher_1V = student_VV[:1].detach().exp().numpy(), teacher_VV[:1].exp().numpy()
     return mean.item(), logits_V.grad.numpy()[None], student_1V, teacher_1V

@@ -10,7 +10,8 @@ Array = NDArray[np.float64]
 
 def softmax(logits_NV: Array) -> Array:
     shifted = np.exp(logits_NV - logits_NV.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    probs_NV: Array = shifted / shifted.sum(-1, keepdims=True)
+    return probs_NV
 
 
 def kl(p_NV: Array, q_NV: Array) -> Array:
@@ -19,7 +20,8 @@ def kl(p_NV: Array, q_NV: Array) -> Array:
     has_mass = p_NV > 0
     with np.errstate(divide="ignore"):
         terms[has_mass] = p_NV[has_mass] * (np.log(p_NV[has_mass]) - np.log(q_NV[has_mass]))
-    return terms.sum(-1)
+    kl_N: Array = terms.sum(-1)
+    return kl_N
 
 
 def forward_kl(student_NV: Array, teacher_NV: Array) -> Array:
@@ -44,8 +46,8 @@ def skew_reverse_kl(student_NV: Array, teacher_NV: Array, alpha: float) -> Array
 
 
 def total_variation(student_NV: Array, teacher_NV: Array) -> Array:
-    difference: Array = 0.5 * np.abs(teacher_NV - student_NV).sum(-1)
-    return difference
+    distance_N: Array = 0.5 * np.abs(teacher_NV - student_NV).sum(-1)
+    return distance_N
 
 
 def nll(student_NV: Array, target_ids_N: NDArray[np.int64]) -> Array:
@@ -57,7 +59,8 @@ def nll(student_NV: Array, target_ids_N: NDArray[np.int64]) -> Array:
 
 
 def _through_softmax(student_NV: Array, slope_NV: Array) -> Array:
-    return student_NV * (slope_NV - (student_NV * slope_NV).sum(-1, keepdims=True))
+    grad_NV: Array = student_NV * (slope_NV - (student_NV * slope_NV).sum(-1, keepdims=True))
+    return grad_NV
 
 
 def forward_kl_grad(student_NV: Array, teacher_NV: Array) -> Array:
@@ -123,4 +126,5 @@ def buckets_grad(grad_NB: Array, student_NV: Array, ids_NK: NDArray[np.int64]) -
 def geometric(student_NV: Array, teacher_NV: Array, teacher_power: Array, student_power: Array) -> Array:
     """T^a S^b, normalised, with 0^0 = 1; powers [N]."""
     product_NV: Array = teacher_NV ** teacher_power[:, None] * student_NV ** student_power[:, None]
-    return product_NV / product_NV.sum(-1, keepdims=True)
+    target_NV: Array = product_NV / product_NV.sum(-1, keepdims=True)
+    return target_NV
