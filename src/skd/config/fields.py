@@ -11,7 +11,19 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text", "path_from_text"]
+__all__ = [
+    "Count",
+    "Flag",
+    "InRange",
+    "PathText",
+    "Real",
+    "Section",
+    "Seed",
+    "Share",
+    "Text",
+    "not_empty",
+    "path_from_text",
+]
 
 MAX_INT32 = 2**31 - 1
 _NUMBER = re.compile(
@@ -62,6 +74,13 @@ def _number_from_text(value: Any) -> Any:
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise PydanticCustomError("out_of_range", "{expected}", {"expected": "a finite number"})
+    return value
+
+
+def not_empty(value: Any) -> Any:
+    """Refuses an empty list. Unlike ``min_length``, it is silent when items were refused."""
+    if not value:
+        raise PydanticCustomError("empty_list", "{expected}", {"expected": "a list that is not empty"})
     return value
 
 

@@ -28,7 +28,7 @@ from skd.config.choices import (
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
 from skd.config.methods import ALIASES, METHODS, MethodName
-from skd.config.sources import DataConfig, DataSource, FileSource, TaskSource
+from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, TaskSource
 
 __all__ = [
     "AcceptAllGate",
@@ -38,6 +38,7 @@ __all__ = [
     "DataSource",
     "FileSource",
     "GateConfig",
+    "HubSource",
     "InterleavedPolicy",
     "ModelConfig",
     "ObjectiveConfig",
