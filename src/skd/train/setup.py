@@ -129,6 +129,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,
