@@ -92,9 +92,7 @@ def _remote_code(translation: Translation, source: KeyPath, value: Any) -> None:
 
 def _half(translation: Translation, source: KeyPath, value: Any) -> None:
     if value:
-        translation.refuse(
-            source, "asks for float16", "write bf16: true"
-        )
+        translation.refuse(source, "asks for float16", "write bf16: true")
 
 
 def _refused(found: str, remedy: str) -> Handler:
