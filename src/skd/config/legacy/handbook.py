@@ -34,7 +34,8 @@ def _mixer(translation: Translation, source: KeyPath, value: Any) -> None:
     if not isinstance(value, Mapping) or not value:
         translation.refuse(source, "is no mapping of data sets to shares", "write NAME: 1.0 under it", "SKD-C06")
         return
-    for part, suffix, split in (("train", "_train.json", "train"), ("validation", "_vali.json", "validation")):
+    parts = [("train", "_train.json", "train"), ("validation", "_vali.json", "validation")]
+    for part, suffix, split in parts[: 1 if translation.get("do_eval") is False else 2]:
         sources = [_source(name, share, suffix, split) for name, share in value.items()]
         if part == "validation":
             sources = [{**one, "share": 1.0} for one in sources]
