@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skd.config import ScheduleConfig, load_config
+from skd.config import load_config
 from skd.config.legacy import handbook, kd_train
 from skd.errors import ConfigError
 
@@ -78,7 +78,7 @@ CHANGES = {
     "max_new_tokens": (9, lambda c: c.sampling.max_new_tokens == 9),
     "expected_seq_len": (
         60,
-        lambda c: (c.policy.gate.k.start, c.policy.gate.k.end, c.policy.gate.k.tokens) == (25, 1, 60),
+        lambda c: c.policy.gate.k == ScheduleConfig(start=25, end=1, over="response", tokens=60),
     ),
     "kd_type": ("on-policy", lambda c: c.method == "on_policy"),
     "top_k": (7, lambda c: c.policy.gate.k == 7),
