@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skd.config import load_config
+from skd.config import ScheduleConfig, load_config
 from skd.config.legacy import handbook, kd_train
 from skd.errors import ConfigError
 
