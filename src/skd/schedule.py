@@ -19,7 +19,8 @@ __all__ = ["Number", "Schedule", "ends", "value_at"]
 class Schedule:
     """From ``start`` to ``end``; a constant is a plain number.
 
-    Raises ConfigError for a schedule along the response without its length, of a length below 1, or on a log scale through 0.
+    Raises ConfigError for a schedule along the response without its length or with one below 1, or on a log scale
+    through 0.
     """
 
     start: float
