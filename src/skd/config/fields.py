@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text"]
+__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text", "path_from_text"]
 
 MAX_INT32 = 2**31 - 1
 _NUMBER = re.compile(
@@ -81,3 +81,8 @@ Flag = StrictBool
 Text = StrictStr
 PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
+
+
+def path_from_text(value: Any) -> Any:
+    """The short form of a model or a data file: a plain string is its path."""
+    return {"path": value} if isinstance(value, str) else value

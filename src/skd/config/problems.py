@@ -24,6 +24,7 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "bad_path": "a path without control characters, not empty",
     "tuple_type": "a list",
+    "too_short": "a list that is not empty",
     **dict.fromkeys(_SECTION, "a mapping of keys to values"),
 }
 
@@ -60,18 +61,19 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
 
 
 def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
-    """The error's location without the ``kind`` that pydantic puts between the keys of a tagged section."""
+    """The error's location as the file has it.
+
+    Taken out is the ``kind`` that pydantic puts between the keys of a tagged section, and the index of a value that
+    was given alone where a list may stand.
+    """
     path: list[int | str] = []
     for key in loc:
         if isinstance(data, Mapping) and key not in data and data.get("kind", "file") == key:
             continue
+        if isinstance(key, int) and not isinstance(data, (list, tuple)):
+            continue
         path.append(key)
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            data = None
+        data = value_at((key,), data)
     return tuple(path)
 
 
