@@ -152,6 +152,9 @@ class Rollout:
     evidence: list[Tensor] | None = None
     """R tensors [L, D_teacher]: the teacher's last hidden state that predicts each response token. None when the
     objective needs no teacher, or when it is to be recomputed."""
+    student_logp: list[Tensor] | None = None
+    """R float32 tensors [L]: raw log-prob of each token, replaced ones too, under the student that drafted. None unless
+    asked for."""
     masks: list[Tensor] | None = None
     """R bool tensors [L]: which response tokens are learned from; None when all are."""
     stats: SamplerStats = field(default_factory=SamplerStats)
@@ -185,8 +188,8 @@ class Rollout:
     def select(self, index: Sequence[int]) -> Rollout:
         """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""
 
-        def pick(items: list[Any]) -> list[Any]:
-            return [items[i] for i in index]
+        def pick(items: Any) -> Any:
+            return None if items is None else [items[i] for i in index]
 
         return replace(
             self,
@@ -196,8 +199,9 @@ class Rollout:
             truncated=self.truncated[list(index)],
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
-            evidence=None if self.evidence is None else pick(self.evidence),
-            masks=None if self.masks is None else pick(self.masks),
+            evidence=pick(self.evidence),
+            student_logp=pick(self.student_logp),
+            masks=pick(self.masks),
         )
 
 

@@ -18,6 +18,8 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 __all__ = ["AttentionForm", "CursorCache", "CursorModel", "context_length", "settle_attention"]
 
 _PROBE_WINDOW = 8
+_KEYS_STEP = 8
+"""Attention looks at a multiple of this many positions, so that few shapes occur."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class CursorModel:
         ``num_keys`` bounds every cursor plus G; it sets the attention's cost, not its result.
         """
         position_BG = cursor_B.unsqueeze(1) + torch.arange(ids_BG.shape[1], device=ids_BG.device)
+        num_keys = min(self._cache.capacity, -(-num_keys // _KEYS_STEP) * _KEYS_STEP)
         self._cache.at_cursors(position_BG, num_keys)
         return self._run(ids_BG, position_BG, num_keys)
 
