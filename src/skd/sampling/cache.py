@@ -56,7 +56,7 @@ class AttentionForm:
 
 
 class CursorCache(Cache):
-    """Keys and values [B, heads, capacity, head size] per layer, allocated at the first write.
+    """Keys and values [B, capacity, heads, head size] per layer, allocated at the first write.
 
     transformers hands ``update`` no positions, so the ones of the running forward are set on the cache before it.
     Sliding-window layers keep full-length keys and values; the window is in the mask. That way a row can be rewound
@@ -91,18 +91,18 @@ class CursorCache(Cache):
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
             length = key_states.shape[2]
-            keys[self._rows, :, :length] = key_states
-            values[self._rows, :, :length] = value_states
+            keys[self._rows, :length] = key_states.transpose(1, 2)
+            values[self._rows, :length] = value_states.transpose(1, 2)
             return key_states, value_states
-        keys[self._rows, :, self._position] = key_states.transpose(1, 2)
-        values[self._rows, :, self._position] = value_states.transpose(1, 2)
-        return keys[:, :, : self._num_keys], values[:, :, : self._num_keys]
+        keys[self._rows, self._position] = key_states.transpose(1, 2)
+        values[self._rows, self._position] = value_states.transpose(1, 2)
+        return keys[:, : self._num_keys].transpose(1, 2), values[:, : self._num_keys].transpose(1, 2)
 
     def keep_rows(self, rows_b: Tensor) -> None:
         """Shrink to ``rows_b``, in that order."""
         self.num_rows = len(rows_b)
-        self.keys = [keys[rows_b] for keys in self.keys]
-        self.values = [values[rows_b] for values in self.values]
+        self.keys = [keys.index_select(0, rows_b) for keys in self.keys]
+        self.values = [values.index_select(0, rows_b) for values in self.values]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions come from the cursors, so no model may ask for one common length."""
@@ -111,7 +111,7 @@ class CursorCache(Cache):
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, size = states.shape
         # Zeros, not empty: a masked position still enters the product with weight 0, and 0 x NaN is NaN.
-        return states.new_zeros(self.num_rows, heads, self.capacity, size)
+        return states.new_zeros(self.num_rows, self.capacity, heads, size)
 
 
 class CursorModel:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skd.sampling.slots import Request, Slots
-from skd.types import STUDENT, TEACHER, Rollout, SamplerStats
+from skd.types import DATA, STUDENT, TEACHER, Rollout, SamplerStats
 
 __all__ = ["Response", "gather_rollout", "gather_stats"]
 
@@ -52,19 +52,17 @@ def gather_stats(
     responses: Sequence[Response], drafted: int, rounds: int, seconds: Mapping[str, float]
 ) -> SamplerStats:
     """Count what the gate did from the authors of the finished responses."""
-    lengths = [len(response.ids) for response in responses]
-    written = torch.zeros(3, max(lengths, default=0), dtype=torch.long)
-    if responses:
-        authors_N = torch.cat([response.authors for response in responses]).long()
-        position_N = torch.cat([torch.arange(length) for length in lengths])
-        written.index_put_((authors_N, position_N), torch.tensor(1), accumulate=True)
+    # A row of length 0, because no responses cannot be padded.
+    authors = [torch.empty(0, dtype=torch.uint8), *(response.authors for response in responses)]
+    authors_RL = torch.nn.utils.rnn.pad_sequence(authors, batch_first=True, padding_value=DATA)
+    kept_L, replaced_L = ((authors_RL == author).sum(dim=0) for author in (STUDENT, TEACHER))
     return SamplerStats(
-        kept=int(written[STUDENT].sum()),
-        replaced=int(written[TEACHER].sum()),
+        kept=int(kept_L.sum()),
+        replaced=int(replaced_L.sum()),
         drafted=drafted,
         rounds=rounds,
-        kept_by_position=written[STUDENT],
-        replaced_by_position=written[TEACHER],
+        kept_by_position=kept_L,
+        replaced_by_position=replaced_L,
         seconds_draft=seconds["draft"],
         seconds_judge=seconds["judge"],
         seconds_rest=seconds["rest"],

@@ -36,7 +36,7 @@ __all__ = ["OnCommit", "Sampler", "Settings"]
 OnCommit = Callable[[int, list[int], list[int]], None]
 """Called with a response's row, and the ids and authors of the tokens just committed to it."""
 
-_ALONE_BLOCK = 4
+_ALONE_BLOCK = 3
 """Steps between two looks of the host where one model writes alone: a row that ended in between idles for the rest."""
 
 

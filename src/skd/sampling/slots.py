@@ -130,9 +130,10 @@ class Slots:
         for slot, request in zip(slots, taken, strict=True):
             self.held[slot], self.lengths[slot] = request, 0
         rows_b = torch.tensor(slots, device=self._device)
-        self._start(rows_b, taken)
-        ids_bT = torch.nn.utils.rnn.pad_sequence([request.prompt[:-1] for request in taken], batch_first=True)
-        return ids_bT.to(self._device), rows_b
+        padded = torch.nn.utils.rnn.pad_sequence([request.prompt for request in taken], batch_first=True)
+        ids_bP = padded.to(self._device)
+        self._start(rows_b, taken, ids_bP)
+        return ids_bP[:, :-1], rows_b
 
     def shrink(self) -> Tensor | None:
         """Drop finished rows once nothing waits and half are done; returns the rows [b] that stay, else None."""
@@ -185,12 +186,13 @@ class Slots:
         rows = zip(self.held, self.lengths, strict=True)
         return max(request.prompt_length - 1 + length for request, length in rows if request is not None)
 
-    def _start(self, rows_b: Tensor, requests: Sequence[Request]) -> None:
+    def _start(self, rows_b: Tensor, requests: Sequence[Request], ids_bP: Tensor) -> None:
         def column(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-        self.cursor_B[rows_b] = column([len(request.prompt) - 1 for request in requests])
-        self.pending_B[rows_b] = column([int(request.prompt[-1]) for request in requests])
+        last_b = column([request.prompt_length - 1 for request in requests])
+        self.cursor_B[rows_b] = last_b
+        self.pending_B[rows_b] = ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1)
         self.length_B[rows_b] = 0
         self.state_BS[rows_b] = 0.0
         self.active_B[rows_b] = True
