@@ -33,8 +33,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dropped mask",
         _CACHE,
-        "windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)",
-        "windowed = causal",
+        "unseen = future if self.window is None else future | (key_S <= query_BG1 - self.window)",
+        "unseen = future",
         (_TEST_WINDOWS,),
     ),
     Mutant(

@@ -30,29 +30,26 @@ class AttentionForm:
     """A dict by layer type (Gemma 2/3, Qwen 2/3) instead of one tensor for all layers."""
     window: int | None
     """Sliding window of the layers that have one; in the one-tensor form, of all layers."""
-    additive: bool
-    """Additive float masks (eager attention) instead of boolean ones (SDPA)."""
 
     def masks(self, position_BG: Tensor, num_keys: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Masks [B, 1, G, S] for queries at ``position_BG`` over the first ``num_keys`` cache positions."""
+        """Additive masks [B, 1, G, S] for queries at ``position_BG`` over the first ``num_keys`` cache positions."""
         key_S = torch.arange(num_keys, device=position_BG.device)
         query_BG1 = position_BG.unsqueeze(-1)
-        causal = (key_S <= query_BG1).unsqueeze(1)
-        windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)
+        future = key_S > query_BG1
+        unseen = future if self.window is None else future | (key_S <= query_BG1 - self.window)
         if not self.per_layer_type:
-            return self._finish(windowed, dtype)
-        full = self._finish(causal, dtype)
+            return _additive(unseen, dtype)
+        full = _additive(future, dtype)
         return {
             "full_attention": full,
-            "sliding_attention": full if windowed is causal else self._finish(windowed, dtype),
+            "sliding_attention": full if unseen is future else _additive(unseen, dtype),
         }
 
-    def _finish(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
-        if not self.additive:
-            return visible
-        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
-            ~visible, torch.finfo(dtype).min
-        )
+
+def _additive(unseen_BGS: Tensor, dtype: torch.dtype) -> Tensor:
+    # Eager attention adds its mask; SDPA takes either kind, but would turn a boolean one into this in every layer.
+    mask = torch.zeros(unseen_BGS.shape, dtype=dtype, device=unseen_BGS.device)
+    return mask.masked_fill_(unseen_BGS, torch.finfo(dtype).min).unsqueeze(1)
 
 
 class CursorCache(Cache):
@@ -74,7 +71,7 @@ class CursorCache(Cache):
 
     def at_cursors(self, position_BG: Tensor, num_keys: int) -> None:
         """The next forward writes row b's tokens at ``position_BG[b]`` and sees the first ``num_keys`` positions."""
-        self._rows = torch.arange(len(position_BG), device=position_BG.device).unsqueeze(1)
+        self._rows = torch.arange(self.num_rows, device=position_BG.device).unsqueeze(1)
         self._position, self._num_keys = position_BG, num_keys
 
     def at_start(self, rows_b: Tensor) -> None:
@@ -165,10 +162,9 @@ def settle_attention(model: PreTrainedModel) -> AttentionForm | None:
     """
     config = model.config.get_text_config()
     window: int | None = getattr(config, "sliding_window", None)
-    additive = config._attn_implementation == "eager"
     dicts = [True, False] if getattr(config, "layer_types", None) else [False]
     for per_layer_type in dicts:
-        form = AttentionForm(per_layer_type, window, additive)
+        form = AttentionForm(per_layer_type, window)
         if window is None or window <= _PROBE_WINDOW:
             reproduced = _reproduces(model, form)
         else:
