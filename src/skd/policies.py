@@ -66,6 +66,8 @@ class Sampling:
     stop_strings: tuple[str, ...] = ()
     evidence: bool = True
     """Keep the teacher's last hidden states for the loss."""
+    student_logp: bool = False
+    """Keep the raw log-probs that the student gave its tokens while it sampled."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Interleaved:
             epoch=key.epochs,
             step=key.step,
             evidence=sampling.evidence,
+            student_logp=sampling.student_logp,
         )
 
 
