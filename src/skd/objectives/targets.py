@@ -42,7 +42,7 @@ class Veto:
     Raises ConfigError for a negative beta.
     """
 
-    beta: Number = Schedule(1.0, 0.0)
+    beta: Number = Schedule(1.0, 0.0)  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         _require("beta", self.beta, low=0.0, high=float("inf"))
@@ -59,7 +59,7 @@ class Taid:
     Raises ConfigError for a t outside [0, 1].
     """
 
-    t: Number = Schedule(0.4, 1.0)
+    t: Number = Schedule(0.4, 1.0)  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         _require("t", self.t, low=0.0, high=1.0)

@@ -81,7 +81,8 @@ class TeacherTopK:
             raise ConfigError(problems)
 
     def __call__(self, tokens: ResponseTokens, teacher: TeacherView | None) -> Tensor:
-        assert teacher is not None
+        if teacher is None:
+            return torch.zeros(0, device=tokens.ids_N.device)
         rows = [slice(start, start + _CHUNK) for start in range(0, len(tokens), _CHUNK)]
         among = [teacher.among_top(tokens.ids_N[chunk], self.k, chunk) for chunk in rows]
         among_N = torch.cat(among) if among else torch.zeros(0, dtype=torch.bool, device=tokens.ids_N.device)
