@@ -82,7 +82,8 @@ def interleave(
     if len(epochs) != len(prompts):
         found = f"has {len(epochs)} entries for {len(prompts)} prompts"
         raise ConfigError(Problem("SKD-C07", "epoch", found, "give one number for all, or one for every prompt"))
-    rows = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.ids]
+    flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
+    rows = flat.split([len(ids) for ids in prompts.ids])
     requests = [
         Request(i * responses_per_prompt + j, ids, sample_id, j, epochs[i])
         for i, (ids, sample_id) in enumerate(zip(rows, prompts.sample_ids, strict=True))
