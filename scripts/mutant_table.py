@@ -12,7 +12,7 @@ _TARGETS = "src/skd/objectives/targets.py"
 _TEACHER = "src/skd/objectives/teacher.py"
 _GATE = "src/skd/sampling/gate.py"
 _GATES = "src/skd/sampling/gates.py"
-_INTERLEAVE = "src/skd/sampling/interleave.py"
+_SAMPLER = "src/skd/sampling/sampler.py"
 _SLOTS = "src/skd/sampling/slots.py"
 _CACHE = "src/skd/sampling/cache.py"
 _SCORE = "src/skd/models/score.py"
@@ -58,8 +58,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dropped mask",
         _CACHE,
-        "windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)",
-        "windowed = causal",
+        "unseen = future if self.window is None else future | (key_S <= query_BG1 - self.window)",
+        "unseen = future",
         (_TEST_WINDOWS,),
     ),
     Mutant(
@@ -85,12 +85,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "re-drawn token tested",
-        _INTERLEAVE,
-        "verdict = self.gate.judge(drafted)",
-        "student, student_head = self._student  # type: ignore[misc]\n"
-        "        redrawn_logits_BGV = student_head.logits(student.forward(fed_BG, slots.cursor_B, num_keys))\n"
-        "        redrawn_BG = draw(self.student_warp.log_probs(redrawn_logits_BGV), accept_BG)\n"
-        "        verdict = self.gate.judge(replace(drafted, ids_BG=redrawn_BG))",
+        _SAMPLER,
+        "verdict = settings.gate.judge(drafted)",
+        "from dataclasses import replace\n"
+        "        again = self._student.write(  # type: ignore[union-attr]\n"
+        "            slots.pending_B, slots.cursor_B, places.accept_noise_BG, places.num_keys, False\n"
+        "        )\n"
+        "        verdict = settings.gate.judge(replace(drafted, ids_BG=again.ids_BG))",
         (_TEST_BLOCKS,),
     ),
     Mutant(
@@ -103,8 +104,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "evidence of the wrong row",
         _SLOTS,
-        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD)",
-        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD.roll(1, dims=0))",
+        "expand_as(values), values)",
+        "expand_as(values), values.roll(1, dims=0))",
         (_TEST_EVIDENCE,),
     ),
 )
