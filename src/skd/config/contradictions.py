@@ -18,7 +18,7 @@ __all__ = ["Contradiction", "contradictions"]
 class Contradiction:
     """``found`` at the key ``path``; ``remedy`` names the ways out."""
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     found: str
     remedy: str
 
@@ -102,8 +102,9 @@ def _missing_teacher(config: Mapping[Any, Any], policies: list[str], full: Mappi
 
 def _stored(config: Mapping[Any, Any]) -> bool:
     """Whether all rows are stored responses, whose files may hold what the loss needs of the teacher."""
-    parts = [_get(config, "data", part) for part in ("train", "validation")]
-    return {_get(part, "kind") for part in parts if part is not None} == {"responses"}
+    parts = [part for name in ("train", "validation") if (part := _get(config, "data", name)) is not None]
+    sources = [source for part in parts for source in (part if isinstance(part, (list, tuple)) else [part])]
+    return {_get(source, "kind") for source in sources} == {"responses"}
 
 
 def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[Contradiction]:
@@ -111,14 +112,23 @@ def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[
         return []
     path, name = _named(config, "policy", "kind", "data_set")
     found = []
-    for part in ("train", "validation"):
-        source = _get(config, "data", part)
-        if isinstance(source, Mapping) and "response_field" in source and source["response_field"] is None:
-            key = f"data.{part}.response_field"
+    for place, source in _data_sources(config):
+        if "response_field" in source and source["response_field"] is None:
+            key = ".".join(map(str, (*place, "response_field")))
             text = f"{name} trains on the responses of the data, and {key} is null"
             remedy = f"name the field in {key}, or choose another {path[0]}"
-            found.append(Contradiction(("data", part, "response_field"), text, remedy))
+            found.append(Contradiction((*place, "response_field"), text, remedy))
     return found
+
+
+def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:
+    """The sources of rows with their keys, given alone or in a list."""
+    for part in ("train", "validation"):
+        given = _get(config, "data", part)
+        listed = enumerate(given) if isinstance(given, (list, tuple)) else ()
+        for keys, source in (((), given), *(((index,), item) for index, item in listed)):
+            if isinstance(source, Mapping):
+                yield ("data", part, *keys), source
 
 
 def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:

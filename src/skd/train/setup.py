@@ -46,9 +46,9 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    source = config.data.validation
-    train_rows = open_rows(config.data.train) if prompts is None else prompts
-    validation_rows = open_rows(source) if validation is None and source is not None else validation
+    sources, bad = config.data.validation, config.data.on_bad_row
+    train_rows = open_rows(config.data.train, bad) if prompts is None else prompts
+    validation_rows = open_rows(sources, bad) if validation is None and sources is not None else validation
     objective = build_objective(config.objective)
     without_teacher = (config if pair is None else pair).teacher is None
     if without_teacher:
@@ -88,7 +88,7 @@ def prepare(
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
     """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
-    rows = open_rows(config.data.train)
+    rows = open_rows(config.data.train, config.data.on_bad_row)
     pair = pair or _load(config, accelerator)
     prompts = _encoded(config, pair, rows)
     _require_fitting(config, pair, prompts)
@@ -148,6 +148,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skd.config import DataSource
+from skd.config import DataSource, FileSource, HubSource, TaskSource
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import OnBadRow, load_rows
 from skd.errors import ConfigError, Problem
 from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
@@ -17,9 +17,14 @@ from skd.types import Prompts
 __all__ = ["open_rows", "prompts_of", "require_evidence"]
 
 
-def open_rows(source: DataSource) -> Sequence[Row] | StoredResponses:
-    """The rows of a source as text, or stored responses as they are. Raises DataError for what cannot be used."""
-    return open_responses(source.path) if source.kind == "responses" else load_rows(source)
+def open_rows(sources: Sequence[DataSource], on_bad_row: OnBadRow) -> Sequence[Row] | StoredResponses:
+    """The rows of all sources as text, or stored responses as they are. Raises DataError for what cannot be used."""
+    texts: list[FileSource | HubSource | TaskSource] = []
+    for source in sources:
+        if source.kind == "responses":
+            return open_responses(source.path)
+        texts.append(source)
+    return load_rows(texts, on_bad_row=on_bad_row)
 
 
 def prompts_of(responses: StoredResponses, pair: Pair) -> Prompts:
