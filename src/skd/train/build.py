@@ -84,6 +84,7 @@ def build_policy(config: RunConfig, objective: Objective) -> Policy:
         responses_per_prompt=settings.responses_per_prompt,
         stop_strings=tuple(settings.stop_strings),
         evidence=objective.needs_teacher and settings.evidence == "keep",
+        student_logp=objective.token_loss.needs_rollout_logp and objective.temperature == 1.0,
     )
     return _policy(config.policy, sampling)
 
