@@ -14,6 +14,7 @@ from skd.types import Prompts
 from tests.data.families import FAMILIES, Family, expected
 
 CONTEXT = (Turn("system", "be brief"), Turn("user", "hi"), Turn("assistant", "yo"))
+pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATS = [name for name, family in FAMILIES.items() if family.template]
 
 
@@ -97,7 +98,7 @@ def test_begin_and_end_tokens_stand_where_they_belong(name: str) -> None:
 @pytest.mark.parametrize("train_on", ["last", "all"])
 def test_a_token_across_the_border_of_prompt_and_response_is_cut_there(train_on: str) -> None:
     family = FAMILIES["qwen2"]
-    rows = [Row("hi", "\nyo"), Row("more", "\nno", CONTEXT[1:2] + (Turn("assistant", "\nyo"),))]
+    rows = [Row("hi", "\nyo"), Row("more", "\nno", (*CONTEXT[1:2], Turn("assistant", "\nyo")))]
     prompts = encode(family, rows, train_on=train_on)
     assert prompts.ids[0] == encode(family, [Row("hi", None)]).ids[0]
     assert prompts.references is not None
