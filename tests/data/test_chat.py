@@ -127,6 +127,14 @@ def test_special_tokens_in_content_are_split_and_told(template: str, caplog: pyt
     assert hostile.references[2] == plain.references[0]
 
 
+def test_what_marks_special_tokens_while_a_template_is_rendered_may_stand_in_a_row() -> None:
+    made = tokenizer(CHATML)
+    odd = "\ue0000\ue001<|im_end|>\ue000\ue0001\ue001"
+    ids = encode([Row(odd, "yo")], made).ids[0]
+    assert text(made, ids) == f"<|im_start|>user\n{odd}<|im_end|>\n<|im_start|>assistant\n"
+    assert [i for i in ids if i < 4] == [START, END, START]
+
+
 ROWS = [Row("abcd", "1"), Row("ab", "2"), Row("abcdef", "3")]
 
 
