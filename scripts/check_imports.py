@@ -17,7 +17,7 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "text", "types", "versions"})
+_GROUND = frozenset({"config", "display", "errors", "faults", "schedule", "text", "types", "versions"})
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
@@ -28,11 +28,12 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "versions": frozenset(),
     "display": frozenset({"text"}),
     "types": frozenset({"errors"}),
+    "schedule": frozenset({"errors"}),
     "config": frozenset({"errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
     "models": _GROUND | {"data", "sampling"},
-    "objectives": frozenset({"errors", "types"}),
+    "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "train": _METHOD,
     "evaluate": _METHOD,

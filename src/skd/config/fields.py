@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 __all__ = [
     "Count",
     "Flag",
+    "ImportPath",
     "InRange",
     "PathText",
     "Real",
@@ -21,6 +22,7 @@ __all__ = [
     "Seed",
     "Share",
     "Text",
+    "kind_from_text",
     "not_empty",
     "path_from_text",
 ]
@@ -47,11 +49,15 @@ class InRange:
     open_high: bool = False
 
     def __call__(self, value: Any) -> Any:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        if not (above and below):
+        if not self.holds(value):
             raise PydanticCustomError("out_of_range", "{expected}", {"expected": str(self)})
         return value
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is inside."""
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
 
     def __str__(self) -> str:
         low = f"above {self.low:g}" if self.open_low else f"of at least {_plain(self.low)}"
@@ -90,6 +96,13 @@ def _printable(value: str) -> str:
     return os.path.expanduser(value)
 
 
+def _import_path(value: str) -> str:
+    module, colon, name = value.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": "package.module:Name"})
+    return value
+
+
 Real = Annotated[float, BeforeValidator(_number_from_text), Field(strict=True), AfterValidator(_finite)]
 """A finite number; numeric text is read as the number it spells."""
 Share = Annotated[Real, AfterValidator(InRange(0, 1))]
@@ -98,8 +111,15 @@ Count = Annotated[Integer, AfterValidator(InRange(1, MAX_INT32))]
 Seed = Annotated[Integer, AfterValidator(InRange(0, 2**32 - 1))]
 Flag = StrictBool
 Text = StrictStr
+ImportPath = Annotated[StrictStr, AfterValidator(_import_path)]
+"""``package.module:Name``."""
 PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
+
+
+def kind_from_text(value: Any) -> Any:
+    """``forward_kl`` for ``{kind: forward_kl}``: a plain name is a section of that kind with its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
 
 
 def path_from_text(value: Any) -> Any:

@@ -107,13 +107,14 @@ def _elsewhere() -> dict[str, str]:
     """Key -> dotted path, for keys that one place in the file has."""
     found: dict[str, list[str]] = {}
 
-    def walk(section: type[BaseModel], prefix: str) -> None:
+    def walk(section: type[BaseModel], prefix: str, above: tuple[type[BaseModel], ...]) -> None:
         for key, field in section.model_fields.items():
             found.setdefault(key, []).append(prefix + key)
             for model in _models(field.annotation):
-                walk(model, f"{prefix}{key}.")
+                if model not in above:
+                    walk(model, f"{prefix}{key}.", (*above, model))
 
-    walk(RunConfig, "")
+    walk(RunConfig, "", ())
     return {key: paths[0] for key, paths in found.items() if len(set(paths)) == 1}
 
 

@@ -5,53 +5,25 @@ What is checked here needs no file, model or data: types, ranges, and options th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from skd.config.choices import (
-    AcceptAllGate,
-    AcceptNoneGate,
-    DataSetPolicy,
-    GateConfig,
-    InterleavedPolicy,
-    ObjectiveConfig,
-    PolicyConfig,
-    StudentPolicy,
-    TeacherPolicy,
-    TopKGate,
-    TopPGate,
-    WarpTemperature,
-    WarpTopP,
-)
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
-from skd.config.methods import ALIASES, METHODS, MethodName
-from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, TaskSource
+from skd.config.methods import ALIASES, MethodName, with_method
+from skd.config.objective import ObjectiveConfig
+from skd.config.policy import InterleavedPolicy, PolicyConfig
+from skd.config.sources import DataConfig
 
 __all__ = [
-    "AcceptAllGate",
-    "AcceptNoneGate",
-    "DataConfig",
-    "DataSetPolicy",
-    "DataSource",
-    "FileSource",
-    "GateConfig",
-    "HubSource",
-    "InterleavedPolicy",
     "ModelConfig",
-    "ObjectiveConfig",
-    "PolicyConfig",
     "RunConfig",
     "SamplingConfig",
-    "StudentPolicy",
     "StudentWarpConfig",
-    "TaskSource",
-    "TeacherPolicy",
     "TeacherWarpConfig",
-    "TopKGate",
-    "TopPGate",
     "TrainConfig",
     "WarpConfig",
 ]
@@ -76,6 +48,10 @@ class ModelConfig(Section):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return path_from_text(value)
+
+
+WarpTemperature = Annotated[Real, AfterValidator(InRange(0))]
+WarpTopP = Annotated[Share, AfterValidator(InRange(0, 1, open_low=True))]
 
 
 class WarpConfig(Section):
@@ -186,17 +162,17 @@ class RunConfig(Section):
     format: Annotated[Integer, AfterValidator(_known_format)] = FORMAT
     """Version of this file's format."""
     method: Annotated[MethodName, BeforeValidator(_method_from_alias)] = "skd"
-    """sft, seq_kd, supervised_kd, on_policy or skd: a policy and an objective."""
+    """A bundle of policy, objective and sampling settings; what is written below goes first."""
     teacher: ModelConfig | None = None
     """The frozen model that is learned from; null for sft."""
     student: ModelConfig
     """The model that is trained."""
     data: DataConfig
     """Prompts and references."""
-    policy: PolicyConfig | None = None
-    """Who writes the responses; null for the method's own."""
-    objective: ObjectiveConfig | None = None
-    """What is learned from them; null for the method's own."""
+    policy: PolicyConfig = InterleavedPolicy()
+    """Who writes the responses; keys left out are the method's."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What is learned from them; keys left out are the method's."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are sampled."""
     train: TrainConfig = TrainConfig()
@@ -204,18 +180,13 @@ class RunConfig(Section):
     output: PathText = "runs/skd"
     """Directory of the run."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_method(cls, values: Any) -> Any:
+        return with_method(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         if found := contradictions(self.model_dump(exclude_unset=True)):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
-
-    @property
-    def resolved_policy(self) -> PolicyConfig:
-        """The policy given, or else the method's."""
-        return METHODS[self.method].policy if self.policy is None else self.policy
-
-    @property
-    def resolved_objective(self) -> ObjectiveConfig:
-        """The objective given, or else the method's."""
-        return METHODS[self.method].objective if self.objective is None else self.objective

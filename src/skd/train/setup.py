@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import DataConfig, ObjectiveConfig, RunConfig
+from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.data.sources import load_rows, tell_leak
 from skd.models import Pair, load_pair
-from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
-from skd.policies import build_policy
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
+from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "build_objective", "prepare", "total_steps"]
+__all__ = ["PromptSource", "prepare", "total_steps"]
 
 PromptSource = Prompts | Sequence[str]
 """Prompts as token ids, or as text."""
-
-
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective of a configuration."""
-    losses: dict[str, TokenLoss] = {
-        "nll": NLL(),
-        "forward_kl": ForwardKL(),
-        "reverse_kl": ReverseKL(),
-        "jsd": JSD(config.beta),
-    }
-    return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
 
 
 def total_steps(config: RunConfig, num_prompts: int) -> int:
@@ -68,14 +56,14 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    objective = build_objective(config.resolved_objective)
+    objective = build_objective(config.objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config),
+        policy=build_policy(config, objective),
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -104,10 +92,21 @@ def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> 
     """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
     if prompts is None:
         return
-    lengths = [config.sampling.max_new_tokens] * len(prompts)
-    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
+    kinds, lengths = set(_policy_kinds(config.policy)), [0] * len(prompts)
+    if "data_set" in kinds and prompts.references is not None:
         lengths = [len(ids) for ids in prompts.references]
+    if kinds != {"data_set"}:
+        lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
     require_prompts(prompts, lengths, pair.context, pair.vocab_size)
+
+
+def _policy_kinds(policy: PolicyConfig) -> Iterator[str]:
+    """The kinds of the policies that write: those inside a mixture or stages, otherwise its own."""
+    parts = getattr(policy, "parts", ())
+    if not parts:
+        yield policy.kind
+    for part in parts:
+        yield from _policy_kinds(part.policy)
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:
