@@ -67,6 +67,16 @@ def test_plain_text_takes_the_tokenizers_bos_but_no_eos(bos: bool, eos: bool) ->
     assert prompts.sample_ids == [0, 1]
 
 
+def test_an_end_token_that_pads_too_is_learned_from() -> None:
+    made = tokenizer(bos=True)
+    unpadded = encode([Row("hi", "yo")], made)
+    made.pad_token = made.eos_token
+    padded = encode([Row("hi", "yo")], made)
+    assert padded == unpadded
+    assert padded.references[0][-1] == EOS
+    assert padded.reference_masks is None
+
+
 def test_a_template_is_used_when_there_is_one() -> None:
     made = tokenizer(CHATML, bos=True)
     prompts = encode([Row("hi", "yo")], made)

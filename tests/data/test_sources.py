@@ -11,7 +11,7 @@ from skd.config import FileSource, TaskSource
 from skd.data.dialogue import rows as dialogue_rows
 from skd.data.number_words import rows as number_rows
 from skd.data.rows import Row, Turn
-from skd.data.sources import load_rows, tell_leak
+from skd.data.sources import load_rows, load_sets, tell_leak
 from skd.errors import DataError
 
 
@@ -352,6 +352,16 @@ def test_the_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
         "b.jsonl:1",
         "d.jsonl",
     ]
+
+
+def test_the_problems_of_both_sets_come_at_once_and_each_once(tmp_path: Path) -> None:
+    good, bad = write(tmp_path / "a.jsonl", line()), write(tmp_path / "b.jsonl", "{")
+    one, other = [FileSource(path=str(good))], [FileSource(path=str(bad)), FileSource(path=str(tmp_path / "c.jsonl"))]
+    assert load_sets(one, ()) == [[Row("p", "r")], []]
+    with pytest.raises(DataError) as caught:
+        load_sets(other, other[:1])
+    places = [problem.place.replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+    assert places == ["b.jsonl:1:2", "c.jsonl"]
 
 
 def test_validation_rows_among_the_training_rows_are_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from skd.config.fields import Count, InRange, PathText, Real, Section, Seed, Text, not_empty, path_from_text
 
-__all__ = ["DataConfig", "DataSource", "FileSource", "HubSource", "Sources", "TaskSource"]
+__all__ = ["PROMPT", "RESPONSE", "DataConfig", "DataSource", "FileSource", "HubSource", "Sources", "TaskSource"]
 
 PROMPT, RESPONSE = "prompt", "response"
 """The fields of a row that are looked for when the config names no others."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Source = FileSource | HubSource | TaskSource
 
-__all__ = ["OnBadRow", "OnLeak", "load_rows", "tell_leak"]
+__all__ = ["OnBadRow", "OnLeak", "load_rows", "load_sets", "tell_leak"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,20 @@ def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_l
         found = f"{len(rows)} rows, but at least {at_least} are needed for one batch"
         raise DataError(Problem("SKD-D12", place, found, "add rows or lower the batch size"))
     return rows
+
+
+def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[list[Row]]:
+    """``load_rows`` of each set, with the problems of all in one DataError; a set without sources has no rows."""
+    loaded: list[list[Row]] = []
+    problems: list[Problem] = []
+    for sources in sets:
+        try:
+            loaded.append(load_rows(sources, on_bad_row=on_bad_row) if sources else [])
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(list(dict.fromkeys(problems)))
+    return loaded
 
 
 def tell_leak(train: Sequence[Row], validation: Sequence[Row], on_leak: OnLeak) -> None:

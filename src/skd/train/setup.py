@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows, tell_leak
+from skd.data.sources import load_sets, tell_leak
 from skd.models import Pair, load_pair
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
@@ -79,11 +79,8 @@ def _rows(
     data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
 ) -> tuple[PromptSource | list[Row], PromptSource | list[Row] | None]:
     """Training and validation rows: those given, else those that the configuration names."""
-    train, held_out, bad = list[Row](), list[Row](), data.on_bad_row
-    if prompts is None:
-        train = load_rows(data.train, on_bad_row=bad)
-    if validation is None and data.validation is not None:
-        held_out = load_rows(data.validation, on_bad_row=bad)
+    wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
+    train, held_out = load_sets(*wanted, on_bad_row=data.on_bad_row)
     tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation
 
