@@ -8,10 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import PolicyConfig, RunConfig
+from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import load_sets, tell_leak
 from skd.models import Pair, load_pair
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
@@ -45,9 +45,7 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    sources, bad = config.data.validation, config.data.on_bad_row
-    train_rows = load_rows(config.data.train, on_bad_row=bad) if prompts is None else prompts
-    validation_rows = load_rows(sources, on_bad_row=bad) if validation is None and sources is not None else validation
+    train_rows, validation_rows = _rows(config.data, prompts, validation)
     pair = pair or _load(config, accelerator)
     train_set = _encoded(config, pair, train_rows)
     held_out = None
@@ -75,6 +73,16 @@ def prepare(
         loss=loss,
         optimizer=optimizer,
     )
+
+
+def _rows(
+    data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
+) -> tuple[PromptSource | list[Row], PromptSource | list[Row] | None]:
+    """Training and validation rows: those given, else those that the configuration names."""
+    wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
+    train, held_out = load_sets(*wanted, on_bad_row=data.on_bad_row)
+    tell_leak(train, held_out, data.on_leak)
+    return train if prompts is None else prompts, held_out or validation
 
 
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
