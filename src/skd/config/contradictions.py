@@ -85,9 +85,9 @@ def _missing_teacher(config: Mapping[Any, Any], policies: list[str], full: Mappi
     ]
     for stream in ("loss", "data", "student", "teacher"):
         kind = _kind(_get(full, "objective", stream))
-        if kind not in {None, "nll", "custom"}:
+        if kind not in {None, "nll", "custom"} and not _stored(config):
             needing.append(_named(config, "objective", stream, str(kind)))
-    if _kind(_get(full, "objective", "weights")) == "teacher_top_k":
+    if _kind(_get(full, "objective", "weights")) == "teacher_top_k" and not _stored(config):
         needing.append(_named(config, "objective", "weights", "teacher_top_k"))
     named = set(needing)
     if len(named) > 1 and all(path == ("method",) for path, _ in named):
@@ -98,6 +98,13 @@ def _missing_teacher(config: Mapping[Any, Any], policies: list[str], full: Mappi
         )
         for path, name in sorted(named)
     ]
+
+
+def _stored(config: Mapping[Any, Any]) -> bool:
+    """Whether all rows are stored responses, whose files may hold what the loss needs of the teacher."""
+    parts = [part for name in ("train", "validation") if (part := _get(config, "data", name)) is not None]
+    sources = [source for part in parts for source in (part if isinstance(part, (list, tuple)) else [part])]
+    return {_get(source, "kind") for source in sources} == {"responses"}
 
 
 def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[Contradiction]:
