@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from skd.config.fields import kind_from_text
+
 __all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "with_method"]
 
 MethodName = Literal[
@@ -141,15 +143,14 @@ def with_method(config: Mapping[Any, Any]) -> dict[Any, Any]:
     name = config.get("method", "skd")
     method = METHODS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     sections = {} if method is None else method.sections
-    return {**config, **{key: merged(default, config.get(key)) for key, default in sections.items()}}
+    given = {key: config[key] for key in sections if config.get(key) is not None}
+    return {**config, **sections, **{key: merged(sections[key], value) for key, value in given.items()}}
 
 
 def merged(default: Any, given: Any) -> Any:
     """``given`` over ``default``, section by section; a section of another kind takes no defaults."""
-    if given is None:
-        return default
-    if isinstance(given, str) and isinstance(default, Mapping) and "kind" in default:
-        given = {"kind": given}
+    if isinstance(default, Mapping) and "kind" in default:
+        given = kind_from_text(given)
     if not (isinstance(default, Mapping) and isinstance(given, Mapping)):
         return given
     if "kind" in given and given["kind"] != default.get("kind"):
