@@ -93,9 +93,10 @@ def _kind(model: type[BaseModel]) -> str | None:
     return literals[0] if len(literals) == 1 else None
 
 
-def kinds(annotation: Any) -> list[str]:
-    """The values of ``kind`` over the sections that an annotation admits."""
-    return [kind for model in _models(annotation) if (kind := _kind(model)) is not None]
+def kinds(annotation: Any, keys: Iterable[str] = ()) -> list[str]:
+    """The values of ``kind`` over the sections that an annotation admits, of those that have all ``keys``."""
+    models = [model for model in _models(annotation) if set(keys) <= set(model.model_fields)]
+    return [kind for model in models if (kind := _kind(model)) is not None]
 
 
 def tags(annotation: Any) -> set[str]:
@@ -117,9 +118,8 @@ def _metadata(field: FieldInfo) -> Iterator[Any]:
 
 def owners(path: tuple[Any, ...], data: Any) -> list[str]:
     """Kinds of section that may stand above ``path`` and know its last key, when the one there does not."""
-    above, key = field_at(path[:-1], data), path[-1]
-    models = [] if above is None or isinstance(path[-2], int) else list(_models(above.annotation))
-    return [kind for model in models if key in model.model_fields and (kind := _kind(model)) is not None]
+    above = None if len(path) < 2 or isinstance(path[-2], int) else field_at(path[:-1], data)
+    return [] if above is None else kinds(above.annotation, [path[-1]])
 
 
 def children(path: tuple[Any, ...], data: Any) -> list[str]:
@@ -142,7 +142,7 @@ def _elsewhere() -> dict[str, str]:
     """Key -> dotted path, for keys that one kind of section has: the shortest path, where that section may stand."""
     found: dict[str, dict[type[BaseModel], str]] = {}
     sections: list[tuple[type[BaseModel], str]] = [(RunConfig, "")]
-    seen = {RunConfig}
+    seen: set[type[BaseModel]] = {RunConfig}
     for section, prefix in sections:
         for key, field in section.model_fields.items():
             found.setdefault(key, {})[section] = prefix + key

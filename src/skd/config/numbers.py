@@ -33,7 +33,9 @@ class ScheduleConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> ScheduleConfig:
         if self.over == "response" and self.tokens is None:
-            raise refused("over", "is response, and tokens is missing", "add tokens: the number after which end is reached")
+            raise refused(
+                "over", "is response, and tokens is missing", "add tokens: the number after which end is reached"
+            )
         if self.over == "training" and self.tokens is not None:
             raise refused("tokens", f"is {self.tokens}, and over is training", "write over: response, or tokens: null")
         for key, value in self.ends:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text, refused
 from skd.config.numbers import NotNegative, Rank, ScheduleConfig, ScheduledShare
@@ -97,7 +97,7 @@ class CustomGate(Section):
     """The gate."""
     path: ImportPath
     """Where it is: package.module:Name."""
-    options: dict[Text, Any] = Field(default_factory=dict)
+    options: dict[Text, JsonValue] = Field(default_factory=dict)
     """Arguments by name."""
 
 

@@ -51,9 +51,9 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         # Its items are wrong, and are complained about themselves.
         return None
     if kind == "union_tag_invalid" and isinstance(value, str):
-        return _choice(path, _tags(path, document), document)
+        return _choice(path, _kinds(path, document), document)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        return _choice((*path, "kind"), _tags(path, document), document)
+        return _choice((*path, "kind"), _kinds(path, document), document)
     if kind == "literal_error":
         return _choice(path, _options(str(context.get("expected", ""))), document)
     if kind == "unknown_format":
@@ -65,6 +65,8 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
     if kind in _SECTION and "path" in children(path, _full(document)):
         return _wrong(path, "text, or a mapping of keys to values", document)
     expected = str(context.get("expected", "")) or _EXPECTED.get(kind, error["msg"].lower())
+    if kind in _NUMERIC and "schedule" in _tags(path, document):
+        expected += ", or a schedule with start and end"
     return _wrong(path, expected, document, out_of_range=kind == "out_of_range")
 
 
@@ -118,7 +120,7 @@ def _problem(code: str, path: KeyPath, found: str, remedy: str, document: Docume
 
 
 def _unknown(path: KeyPath, document: Document) -> Problem:
-    if path[:-1] and (having := owners(path, _full(document))):
+    if having := owners(path, _full(document)):
         kind = value_at((*path[:-1], "kind"), _full(document))
         found = f"{dotted(path)} is an unknown key of kind {kind}"
         remedy = f"remove it, or write {dotted(path[:-1])}.kind: {' or '.join(having)}"
@@ -141,18 +143,26 @@ def _options(expected: str) -> list[str]:
     return [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
 
 
-def _tags(path: KeyPath, document: Document) -> list[str]:
+def _kinds(path: KeyPath, document: Document) -> list[str]:
     """The kinds that the section at ``path`` may have."""
     field = field_at(path, _full(document))
     return [] if field is None else kinds(field.annotation)
+
+
+def _tags(path: KeyPath, document: Document) -> set[str]:
+    field = field_at(path, _full(document))
+    return set() if field is None else tags(field.annotation)
 
 
 def _choice(path: KeyPath, options: list[str], document: Document) -> Problem:
     """A value that is none of a few names, or a tagged section that does not say its kind."""
     value, expected = value_at(path, document.data), ", ".join(options)
     if path[-1] == "kind" and value is None:
-        found = f"{dotted(path)} is missing"
-        return _problem("SKD-C17", path[:-1], found, f"add kind, one of {expected}", document)
+        found, given = f"{dotted(path)} is missing", value_at(path[:-1], document.data)
+        field = field_at(path[:-1], _full(document))
+        meant = [] if field is None or not given else kinds(field.annotation, given)
+        remedy = f"add kind: {meant[0]}" if len(meant) == 1 else f"add kind, one of {expected}"
+        return _problem("SKD-C17", path[:-1], found, remedy, document)
     near = nearest(value, options) if isinstance(value, str) else None
     found = f"{dotted(path)} is {describe(value, document.raw.get(path))}, expected one of {expected}"
     return _problem("SKD-C05", path, found, f"did you mean {near}?" if near else f"write {options[0]}", document)
