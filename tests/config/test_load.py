@@ -34,6 +34,7 @@ from skd.config.policy import (
     PartConfig,
     StageConfig,
     StagedPolicy,
+    StudentPolicy,
     SwitchOnceGate,
     TeacherPolicy,
     TopKGate,
@@ -116,12 +117,19 @@ def test_contradictions_are_found_in_python_too() -> None:
     data = DataConfig(train=FileSource(path="x"))
     with pytest.raises(ValueError, match="method skd needs a teacher, and teacher is missing"):
         RunConfig(student=ModelConfig(path="s"), data=data)
-    with pytest.raises(ValueError, match=r"objective\.target veto changes nothing: objective\.loss nll looks"):
+    RunConfig(
+        student=ModelConfig(path="s"), data=data, policy=DataSetPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
+    )
+    with pytest.raises(ValueError, match=r"objective\.target\.kind veto changes nothing: objective\.loss nll looks"):
         RunConfig(
             student=ModelConfig(path="s"),
             data=data,
             policy=DataSetPolicy(),
             objective=ObjectiveConfig(loss=NLLLoss(), target=VetoTarget()),
+        )
+    with pytest.raises(ValueError, match=r" policy\.kind student needs a teacher, and teacher is missing"):
+        RunConfig(
+            student=ModelConfig(path="s"), data=data, policy=StudentPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
         )
     with pytest.raises(ValueError, match=r"over is response, and tokens is missing; add tokens"):
         ScheduleConfig(start=1.0, end=0.5, over="response")
