@@ -163,12 +163,13 @@ def along(ends: st.SearchStrategy[float]) -> st.SearchStrategy[ScheduleConfig]:
 
 ranks = st.integers(1, 2**31 - 1).map(float)
 shares = reals | scheduled(reals) | along(reals)
+names = st.sampled_from(["k", "name", "size", "a b", "1e-5", "no", "ß"])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=4,
 )
-options = st.dictionaries(st.sampled_from(["k", "name", "size"]), json_values, max_size=2)
+options = st.dictionaries(names, json_values, max_size=2)
 gates = st.one_of(
     st.builds(TopKGate, k=counts | scheduled(ranks) | along(ranks)),
     st.builds(TopPGate, p=reals),

@@ -114,8 +114,18 @@ METHODS: Mapping[str, Method] = {
         _STUDENT,
         {"loss": {"kind": "forward_kl"}, "weights": {"kind": "teacher_top_k", "k": 5}},
     ),
-    "veto": Method("Veto", "arXiv 2601.07155", _STUDENT, {"loss": {"kind": "forward_kl"}, "target": {"kind": "veto"}}),
-    "taid": Method("TAID", "arXiv 2501.16937", _DATA, {"loss": {"kind": "forward_kl"}, "target": {"kind": "taid"}}),
+    "veto": Method(
+        "Veto",
+        "arXiv 2601.07155",
+        _STUDENT,
+        {"loss": {"kind": "forward_kl"}, "target": {"kind": "veto", "beta": {"start": 1.0, "end": 0.0}}},
+    ),
+    "taid": Method(
+        "TAID",
+        "arXiv 2501.16937",
+        _DATA,
+        {"loss": {"kind": "forward_kl"}, "target": {"kind": "taid", "t": {"start": 0.4, "end": 1.0}}},
+    ),
     "distillm": Method("DistiLLM's skew KL", "arXiv 2402.03898", _STUDENT, {"loss": {"kind": "skew_kl"}}),
     "opd": Method(
         "on-policy distillation from log-probs",

@@ -34,6 +34,7 @@ SYNONYMS: Mapping[str, str] = {
     "top_k": "policy.gate.k",
     "k": "policy.gate.k",
     "kd_type": "method",
+    "parts": "policy.parts",
     "mixed_ratio": "policy.parts",
     "lmbda": "policy.parts",
     "beta": "objective.loss.beta",

@@ -200,6 +200,8 @@ def _number(path: KeyPath, text: str, expected: str, document: Document) -> str:
 def _example(path: KeyPath, document: Document) -> str:
     """A remedy that shows a value which is right: the field's default."""
     field = field_at(path, _full(document))
+    if isinstance(path[-1], int) and (keys := children(path, _full(document))):
+        return f"give it the keys {', '.join(keys)}"
     if field is None or field.is_required() or field.default is None:
         doc = (field.description if field else None) or ""
         return f"correct {dotted(path)}" + (f" ({doc.rstrip('.')})" if doc else "")
