@@ -36,9 +36,11 @@ KEYS = st.one_of(
     st.text(max_size=4),
     st.integers(),
 )
-NAMES = st.sampled_from(
-    ["student", "interleaved", "mixture", "staged", "top_k", "min_prob", "switch_once", "custom", "jsd", "kl", "nll", "veto", "by_author", "number", "schedule"]
+_KINDS = (
+    "student interleaved mixture staged top_k min_prob switch_once custom jsd kl nll veto by_author number schedule"
 )
+_STEPS = "policy parts objective 0 1 gate k kind loss"
+NAMES = st.sampled_from(_KINDS.split())
 NEARLY_RIGHT = st.recursive(
     NAMES | SCALARS,
     lambda inner: st.one_of(
@@ -102,7 +104,7 @@ def test_trees(tree: object, load: Load) -> None:
 @given(
     method=st.sampled_from(sorted(METHODS)),
     sections=st.fixed_dictionaries({}, optional={"policy": NEARLY_RIGHT, "objective": NEARLY_RIGHT, "sampling": TREES}),
-    override=st.lists(st.sampled_from(["policy", "parts", "objective", "0", "1", "gate", "k", "kind", "loss"]), min_size=1, max_size=5),
+    override=st.lists(st.sampled_from(_STEPS.split()), min_size=1, max_size=5),
 )
 def test_sections_over_any_method(method: str, sections: object, override: list[str], load: Load) -> None:
     text = f"method: {method}\n{BASE}{yaml.safe_dump(sections) if sections else ''}"
