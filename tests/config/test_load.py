@@ -41,7 +41,7 @@ from skd.config.policy import (
     TopPGate,
 )
 from skd.config.schema import ModelConfig, SamplingConfig, StudentWarpConfig, TrainConfig
-from skd.config.sources import DataConfig, FileSource, TaskSource
+from skd.config.sources import DataConfig, FileSource, HubSource, TaskSource
 from skd.errors import ConfigError
 from tests.config.conftest import BASE
 
@@ -56,7 +56,7 @@ def test_defaults_are_the_papers(load: Load) -> None:
     assert (config.sampling.student.temperature, config.sampling.student.top_p) == (0.5, 0.5)
     assert (config.sampling.teacher.temperature, config.sampling.teacher.top_p) == (0.2, 1.0)
     assert (config.train.lr, config.train.batch_size, config.train.warmup, config.train.epochs) == (1e-5, 8, 0.1, 3.0)
-    assert config.data.train == FileSource(path="rows.json")
+    assert config.data.train == (FileSource(path="rows.json"),)
     assert config.student == ModelConfig(path="s")
 
 
@@ -114,7 +114,7 @@ def test_configs_are_frozen(load: Load) -> None:
 
 
 def test_contradictions_are_found_in_python_too() -> None:
-    data = DataConfig(train=FileSource(path="x"))
+    data = DataConfig(train=(FileSource(path="x"),))
     with pytest.raises(ValueError, match="method skd needs a teacher, and teacher is missing"):
         RunConfig(student=ModelConfig(path="s"), data=data)
     RunConfig(
@@ -144,8 +144,10 @@ paths = st.from_regex(r"[a-zA-Z0-9_./ :#'\"{}\[\],&*!|>%@-]{1,20}", fullmatch=Tr
     lambda text: not text.startswith(("sk-", "hf_", "~"))
 )
 models = st.builds(ModelConfig, path=paths, revision=st.none() | paths, dtype=st.sampled_from(["float32", "bfloat16"]))
-sources = st.one_of(
+source = st.one_of(
     st.builds(FileSource, path=paths, prompt_field=texts, field=st.none() | texts, limit=st.none() | counts),
+    st.builds(FileSource, path=paths, messages_field=texts, share=reals),
+    st.builds(HubSource, kind=st.just("hub"), id=st.just("a/b-c"), config=st.none() | texts, split=texts),
     st.builds(TaskSource, kind=st.just("task"), name=st.just("dialogue"), split=st.just("train"), size=counts),
 )
 

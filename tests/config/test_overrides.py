@@ -43,8 +43,8 @@ def test_overrides_apply_in_order_and_reach_into_short_forms(load: Load) -> None
     )
     assert (config.train.lr, config.train.max_steps) == (2e-5, 4)
     assert config.teacher == ModelConfig(path="t", dtype="bfloat16")
-    assert config.data.train == FileSource(path="rows.json", limit=7)
-    assert config.data.validation == FileSource(path="other.json")
+    assert config.data.train == (FileSource(path="rows.json", limit=7),)
+    assert config.data.validation == (FileSource(path="other.json"),)
     assert config.policy == InterleavedPolicy(gate=AcceptNoneGate())
     assert config.sampling.stop_strings == ("\n", "a=b")
     assert config.output == "runs/a b"

@@ -130,13 +130,12 @@ def _missing_references(config: Mapping[Any, Any], policies: list[_Choice]) -> l
         return []
     path, name = _named(config, readers[0])
     found = []
-    for part in ("train", "validation"):
-        source = _get(config, "data", part)
-        if isinstance(source, Mapping) and "response_field" in source and source["response_field"] is None:
-            key = f"data.{part}.response_field"
+    for place, source in _data_sources(config):
+        if "response_field" in source and source["response_field"] is None:
+            key = ".".join(map(str, (*place, "response_field")))
             text = f"{name} trains on the responses of the data, and {key} is null"
             remedy = f"name the field in {key}, or choose another {path[0]}"
-            found.append(Contradiction(("data", part, "response_field"), text, remedy))
+            found.append(Contradiction((*place, "response_field"), text, remedy))
     return found
 
 
@@ -148,6 +147,16 @@ def _idle_target(config: Mapping[Any, Any], objective: Any) -> list[Contradictio
     path, name = _named(config, _Choice(("objective", "target"), str(kind)))
     text = f"{name} changes nothing: objective.loss {_kind(_get(objective, 'loss'))} looks at the token written alone"
     return [Contradiction(path, text, "write objective.loss: forward_kl, or objective.target: plain")]
+
+
+def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:
+    """The sources of rows with their keys, given alone or in a list."""
+    for part in ("train", "validation"):
+        given = _get(config, "data", part)
+        listed = enumerate(given) if isinstance(given, (list, tuple)) else ()
+        for keys, source in (((), given), *(((index,), item) for index, item in listed)):
+            if isinstance(source, Mapping):
+                yield ("data", part, *keys), source
 
 
 def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:

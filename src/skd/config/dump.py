@@ -33,6 +33,8 @@ def _lines(section: BaseModel, indent: int, docs: bool) -> Iterator[str]:
     values: Mapping[str, Any] = section.model_dump(mode="json")
     for key in values:
         value = getattr(section, key)
+        if isinstance(value, tuple) and isinstance(values[key], Mapping):
+            (value,) = value  # Given alone where a list may stand, and written so.
         inner = list(_inner(value, indent + 2, docs))
         head = f"{' ' * indent}{key}:" if inner else f"{' ' * indent}{key}: {_flow(values[key])}"
         doc = type(section).model_fields[key].description if docs else None

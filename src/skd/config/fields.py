@@ -25,6 +25,7 @@ __all__ = [
     "Share",
     "Text",
     "kind_from_text",
+    "not_empty",
     "path_from_text",
     "refused",
 ]
@@ -82,6 +83,13 @@ def _number_from_text(value: Any) -> Any:
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise PydanticCustomError("out_of_range", "{expected}", {"expected": "a finite number"})
+    return value
+
+
+def not_empty(value: Any) -> Any:
+    """Refuses an empty list. Unlike ``min_length``, it is silent when items were refused."""
+    if not value:
+        raise PydanticCustomError("empty_list", "{expected}", {"expected": "a list that is not empty"})
     return value
 
 

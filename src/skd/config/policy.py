@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text, refused
+from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text, not_empty, refused
 from skd.config.numbers import NotNegative, Rank, ScheduleConfig, ScheduledShare
 
 __all__ = [
@@ -162,7 +162,7 @@ class MixturePolicy(Section):
 
     kind: Literal["mixture"] = "mixture"
     """Who writes the response."""
-    parts: Annotated[tuple[PartConfig, ...], Field(min_length=1)]
+    parts: Annotated[tuple[PartConfig, ...], AfterValidator(not_empty)]
     """The policies with their weights."""
 
     @model_validator(mode="after")
@@ -192,7 +192,7 @@ class StagedPolicy(Section):
 
     kind: Literal["staged"] = "staged"
     """Who writes the response."""
-    parts: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    parts: Annotated[tuple[StageConfig, ...], AfterValidator(not_empty)]
     """The policies in their order; the shares add up to 1."""
 
     @model_validator(mode="after")

@@ -26,7 +26,6 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "bad_path": "a path without control characters, not empty",
     "tuple_type": "a list",
-    "too_short": "a list that is not empty",
     **dict.fromkeys(_SECTION, "a mapping of keys to values"),
 }
 
@@ -56,6 +55,8 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         return _choice((*path, "kind"), _kinds(path, document), document)
     if kind == "literal_error":
         return _choice(path, _options(str(context.get("expected", ""))), document)
+    if kind == "idle_key":
+        return _problem("SKD-C10", path, f"{dotted(path)}.{error['msg']}", str(context["remedy"]), document)
     if kind == "unknown_format":
         return _format(path, document)
     if kind == "too_long":

@@ -45,9 +45,9 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    source = config.data.validation
-    train_rows = load_rows(config.data.train) if prompts is None else prompts
-    validation_rows = load_rows(source) if validation is None and source is not None else validation
+    sources, bad = config.data.validation, config.data.on_bad_row
+    train_rows = load_rows(config.data.train, on_bad_row=bad) if prompts is None else prompts
+    validation_rows = load_rows(sources, on_bad_row=bad) if validation is None and sources is not None else validation
     pair = pair or _load(config, accelerator)
     train_set = _encoded(config, pair, train_rows)
     held_out = None
@@ -128,6 +128,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,
