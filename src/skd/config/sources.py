@@ -18,7 +18,17 @@ from pydantic_core import PydanticCustomError
 
 from skd.config.fields import Count, InRange, PathText, Real, Section, Seed, Text, not_empty, path_from_text
 
-__all__ = ["DataConfig", "DataSource", "FileSource", "HubSource", "ResponsesSource", "Sources", "TaskSource"]
+__all__ = [
+    "PROMPT",
+    "RESPONSE",
+    "DataConfig",
+    "DataSource",
+    "FileSource",
+    "HubSource",
+    "ResponsesSource",
+    "Sources",
+    "TaskSource",
+]
 
 PROMPT, RESPONSE = "prompt", "response"
 """The fields of a row that are looked for when the config names no others."""
@@ -166,6 +176,8 @@ class DataConfig(Section):
     """Rows for validation; null for none."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What happens to a row that cannot be read: all are listed, and the run stops or goes on without them."""
+    on_leak: Literal["warn", "error"] = "warn"
+    """What happens when validation rows are training rows too."""
     chat: Literal["auto", "always", "never"] = "auto"
     """Use the tokenizer's chat template: auto uses it where there is one."""
     system: Text | None = None

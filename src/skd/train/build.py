@@ -69,8 +69,8 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     return Objective(token_loss, target, weights, config.temperature, config.reduction)
 
 
-def build_policy(config: RunConfig, *, evidence: bool) -> Policy:
-    """The policy of a config, with its sampling settings; ``evidence`` says whether its rollouts keep some."""
+def build_policy(config: RunConfig, *, evidence: bool, student_logp: bool = False) -> Policy:
+    """The policy of a config, with its sampling settings; the flags say what its rollouts keep for the loss."""
     settings = config.sampling
     sampling = Sampling(
         student_warp=Warp(settings.student.temperature, settings.student.top_p),
@@ -80,6 +80,7 @@ def build_policy(config: RunConfig, *, evidence: bool) -> Policy:
         responses_per_prompt=settings.responses_per_prompt,
         stop_strings=tuple(settings.stop_strings),
         evidence=evidence,
+        student_logp=student_logp,
     )
     return _policy(config.policy, sampling)
 

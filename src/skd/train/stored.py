@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skd.config import DataSource, FileSource, HubSource, TaskSource
+from skd.config import DataSource
 from skd.data.rows import Row
-from skd.data.sources import OnBadRow, load_rows
+from skd.data.sources import OnBadRow, load_sets
 from skd.errors import ConfigError, Problem
 from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
@@ -14,17 +14,21 @@ from skd.objectives import Objective, TeacherTopK
 from skd.responses import StoredResponses, open_responses
 from skd.types import Prompts
 
-__all__ = ["open_rows", "prompts_of", "require_evidence"]
+__all__ = ["open_sets", "prompts_of", "require_evidence"]
 
 
-def open_rows(sources: Sequence[DataSource], on_bad_row: OnBadRow) -> Sequence[Row] | StoredResponses:
-    """The rows of all sources as text, or stored responses as they are. Raises DataError for what cannot be used."""
-    texts: list[FileSource | HubSource | TaskSource] = []
-    for source in sources:
-        if source.kind == "responses":
-            return open_responses(source.path)
-        texts.append(source)
-    return load_rows(texts, on_bad_row=on_bad_row)
+def open_sets(*sets: Sequence[DataSource], on_bad_row: OnBadRow = "error") -> list[list[Row] | StoredResponses]:
+    """The rows of each set as text, or its stored responses as they are; a set without sources has no rows.
+
+    Raises DataError with the problems of all sets.
+    """
+    texts = [[source for source in sources if source.kind != "responses"] for sources in sets]
+    rows: list[list[Row] | StoredResponses] = [*load_sets(*texts, on_bad_row=on_bad_row)]
+    for number, sources in enumerate(sets):
+        for source in sources:
+            if source.kind == "responses":
+                rows[number] = open_responses(source.path)
+    return rows
 
 
 def prompts_of(responses: StoredResponses, pair: Pair) -> Prompts:
