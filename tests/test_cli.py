@@ -298,3 +298,17 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
         "sys.exit(0 if codes == [0, 2, 0] and not heavy else 1)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
+
+
+def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys):
+    from skd.config import METHODS
+
+    assert main(["train", "--list-methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["method", *METHODS]
+    assert "interleaved (interpolated)" in next(line for line in lines if line.startswith("ipd "))
+
+
+def test_train_without_a_config_says_what_is_missing(capsys):
+    assert main(["train"]) == 2
+    assert "name the YAML file of the run" in capsys.readouterr().err

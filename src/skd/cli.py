@@ -73,16 +73,22 @@ def _root(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="YAML file of the run.", show_default=False)],
+    config: Annotated[str | None, typer.Argument(help="YAML file of the run.", show_default=False)] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to it, such as train.lr=2e-5.", show_default=False)
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
+    list_methods: Annotated[bool, typer.Option("--list-methods", help="Print all methods and exit.")] = False,
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
-    from skd.config import dump_config, load_config
+    from skd.config import dump_config, load_config, methods_table
 
+    if list_methods:
+        print(methods_table(), end="")
+        return
+    if config is None:
+        raise typer.BadParameter("name the YAML file of the run, or give --list-methods")
     run_config = load_config(config, overrides or [])
     if print_config:
         print(dump_config(run_config, docs=True), end="")
