@@ -120,7 +120,7 @@ def _methods() -> Iterator[str]:
     for name, method in METHODS.items():
         gate = method.policy.get("gate")
         policy = f"`{method.policy['kind']}`" + (f" with gate `{gate['kind']}`" if gate else "")
-        yield f"| `{name}` | {method.title} | {method.paper} | {policy} | `{method.objective['loss']['kind']}` |"
+        yield f"| `{name}` | {method.title} | {method.paper or '-'} | {policy} | `{method.objective['loss']['kind']}` |"
 
 
 def page() -> str:

@@ -117,7 +117,10 @@ def test_report_says_where_the_page_is(calls: list[Any], output: Output) -> None
 
 USAGE = [
     ("trian x", "error[SKD-L01] skd: No such command 'trian'. Did you mean 'train'?; see skd --help"),
-    ("train", "error[SKD-L01] skd train: Missing argument 'config'; see skd train --help"),
+    (
+        "train",
+        "error[SKD-L01] skd train: Invalid value: missing argument 'config', the YAML file of the run; see skd train --help",
+    ),
     ("train x --print-confg", "No such option: --print-confg (Possible options: --print-config); see skd train --help"),
     ("train x --train.lr=3", "No such option: --train.lr; write a change of the config without dashes: train.lr=VALUE"),
     ("train x --resume maybe", "'maybe' is not one of 'auto', 'never', 'must'; see skd train --help"),
@@ -311,4 +314,4 @@ def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys):
 
 def test_train_without_a_config_says_what_is_missing(capsys):
     assert main(["train"]) == 2
-    assert "name the YAML file of the run" in capsys.readouterr().err
+    assert "missing argument 'config'" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def train(
         print(methods_table(), end="")
         return
     if config is None:
-        raise typer.BadParameter("name the YAML file of the run, or give --list-methods")
+        raise typer.BadParameter("missing argument 'config', the YAML file of the run")
     run_config = load_config(config, overrides or [])
     if print_config:
         print(dump_config(run_config, docs=True), end="")

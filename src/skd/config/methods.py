@@ -70,7 +70,7 @@ def _interleaved(**gate: Any) -> _Section:
 _SKD = _interleaved(kind="top_k", k=25)
 
 METHODS: Mapping[str, Method] = {
-    "sft": Method("supervised fine-tuning", "-", _DATA, _NLL),
+    "sft": Method("supervised fine-tuning", "", _DATA, _NLL),
     "seq_kd": Method("sequence-level KD", "arXiv 1606.07947", _TEACHER, _NLL),
     "supervised_kd": Method("supervised KD", "arXiv 1910.01108", _DATA),
     "on_policy": Method("on-policy KD (GKD)", "arXiv 2306.13649", _STUDENT),
@@ -163,13 +163,13 @@ def _policy_text(policy: _Section) -> str:
     if "gate" in policy:
         return f"{policy['kind']} ({policy['gate']['kind']})"
     parts = [part["policy"]["kind"] for part in policy.get("parts", ())]
-    return policy["kind"] + (f" ({', '.join(parts)})" if parts else "")
+    return str(policy["kind"]) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _objective_text(objective: _Section) -> str:
     others = [objective[key]["kind"] for key in ("target", "weights") if key in objective]
     others += [f"{key}: {objective[key]['kind']}" for key in ("data", "student", "teacher") if key in objective]
-    return objective["loss"]["kind"] + (f" ({', '.join(others)})" if others else "")
+    return str(objective["loss"]["kind"]) + (f" ({', '.join(others)})" if others else "")
 
 
 def with_method(config: Mapping[Any, Any]) -> dict[Any, Any]:
