@@ -119,7 +119,7 @@ USAGE = [
     ("trian x", "error[SKD-L01] skd: No such command 'trian'. Did you mean 'train'?; see skd --help"),
     (
         "train",
-        "error[SKD-L01] skd train: Invalid value: missing argument 'config', the YAML file of the run; see skd train --help",
+        "skd train: Invalid value: missing argument 'config', the YAML file of the run",
     ),
     ("train x --print-confg", "No such option: --print-confg (Possible options: --print-config); see skd train --help"),
     ("train x --train.lr=3", "No such option: --train.lr; write a change of the config without dashes: train.lr=VALUE"),
