@@ -19,6 +19,7 @@ class File:
     prompt_field: str = "prompt"
     response_field: str | None = "response"
     field: str | None = None
+    task: str | None = None
     limit: int | None = None
     kind: str = "file"
 
@@ -182,10 +183,10 @@ def test_the_first_five_of_a_kind_are_shown_and_the_rest_counted(tmp_path: Path)
 
 
 def test_a_wrong_or_missing_key_for_the_rows(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.json", '{"instances": [], "version": 1}')
+    path = write(tmp_path / "d.json", '{"items": [], "version": 1}')
     assert problems_of(path) == [
         "error[SKD-D04] d.json: the file holds one object, not a list of rows; "
-        "set field to the key that holds the rows, one of: 'instances', 'version'"
+        "set field to the key that holds the rows, one of: 'items', 'version'"
     ]
     assert "no key 'rows'; set field to the key" in problems_of(path, field="rows")[0]
     assert problems_of(path, field="version") == [

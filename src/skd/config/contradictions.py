@@ -37,6 +37,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_teacher(config, policy, objective),
         *_missing_references(config, policy),
         *_flash_attention(config),
+        *_idle_fields(config),
     ]
 
 
@@ -110,3 +111,21 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
+
+
+def _idle_fields(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Fields of rows that a task reads in its own way."""
+    given = [
+        (part, name)
+        for part in ("train", "validation")
+        for name in ("prompt_field", "response_field")
+        if _get(config, "data", part, "task") is not None and _get(config, "data", part, name) is not None
+    ]
+    return [
+        Contradiction(
+            ("data", part, name),
+            f"data.{part}.task and data.{part}.{name} are both given, and the task says which fields it reads",
+            "leave one of them out",
+        )
+        for part, name in given
+    ]

@@ -93,7 +93,9 @@ class FileSource(Section):
     response_field: Text | None = "response"
     """Key of the reference response in a row; null when the rows have none."""
     field: Text | None = None
-    """Key of a JSON object that holds the list of rows, such as instances."""
+    """Key of a JSON object that holds the list of rows; instances is found without."""
+    task: Text | None = None
+    """Read rows as a task does, in place of the two fields: gsm8k, dialogsum, translation, math, or a task file."""
     limit: Count | None = None
     """Read at most this many rows."""
 

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skd.data.file_tasks import FileTask
+from skd.data.own_tasks import find_task
 from skd.data.rows import Row
 from skd.data.tasks import TASKS
 from skd.errors import DataError, Problem
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_rows"]
 
+RELEASED_FIELD = "instances"
+"""Key under which the data files of the paper hold their rows; found without being named."""
 SHOWN = 5
 """Problems of one kind that are listed; the others are counted."""
 
@@ -72,11 +76,12 @@ class _Problems:
 
 def _file_rows(source: FileSource) -> list[Row]:
     path, problems = Path(source.path), _Problems(Path(source.path))
+    task = None if source.task is None else find_task(source.task)
     rows: list[Row] = []
     num_records = 0
-    for place, value in islice(_records(path, source, problems), source.limit):
+    for place, value in islice(_records(path, source, task, problems), source.limit):
         num_records += 1
-        row = _row(place, value, source, problems)
+        row = _row(place, value, source, task, problems)
         if row is not None:
             rows.append(row)
     problems.raise_any()
@@ -85,7 +90,7 @@ def _file_rows(source: FileSource) -> list[Row]:
     return rows
 
 
-def _records(path: Path, source: FileSource, problems: _Problems) -> Iterable[Record]:
+def _records(path: Path, source: FileSource, task: FileTask | None, problems: _Problems) -> Iterable[Record]:
     """The records of a file by its suffix; lazily, so that a limit stops the reading."""
     if not path.is_file():
         found = "this is a directory, a file is expected" if path.is_dir() else "no such file"
@@ -103,7 +108,7 @@ def _records(path: Path, source: FileSource, problems: _Problems) -> Iterable[Re
     if suffix in (".jsonl", ".ndjson"):
         return _json_lines_records(path, problems)
     if suffix == ".csv":
-        return _csv_records(path, source)
+        return _csv_records(path, source, task)
     if suffix == ".parquet":
         return _table_records(path, "parquet", {})
     found = f"the suffix {suffix!r} names no known format"
@@ -142,15 +147,19 @@ def _json_records(path: Path, field: str | None) -> Iterator[Record]:
 def _under(value: dict[str, Any], field: str | None, path: Path) -> Any:
     if field in value:
         return value[field]
+    if field is None and isinstance(value.get(RELEASED_FIELD), list):
+        return value[RELEASED_FIELD]
     found = f"no key {field!r}" if field is not None else "the file holds one object, not a list of rows"
     remedy = f"set field to the key that holds the rows, one of: {_names(value)}"
     raise DataError(Problem("SKD-D04", str(path), found, remedy))
 
 
-def _csv_records(path: Path, source: FileSource) -> Iterator[Record]:
+def _csv_records(path: Path, source: FileSource, task: FileTask | None) -> Iterator[Record]:
     _decode(path.read_bytes(), path)
     # Fields are text: guessing types would turn the response "42" into a number and "NA" into nothing.
-    names = [name for name in (source.prompt_field, source.response_field) if name is not None]
+    names = {name for name in (source.prompt_field, source.response_field) if name is not None}
+    if task is not None:
+        names = {name for shape in task.shapes for name in shape.fields}
     return _table_records(
         path, "csv", {"converters": dict.fromkeys(names, str), "keep_default_na": False, "encoding": "utf-8-sig"}
     )
@@ -201,15 +210,37 @@ def _parse(text: str, path: Path, remedy: str, line: int = 1) -> Any:
         raise DataError(Problem("SKD-D02", f"{path}:{line}", "a number of thousands of digits", remedy)) from None
 
 
-def _row(place: str, value: Any, source: FileSource, problems: _Problems) -> Row | None:
+def _row(place: str, value: Any, source: FileSource, task: FileTask | None, problems: _Problems) -> Row | None:
     if not isinstance(value, dict):
         problems.add(Problem("SKD-D04", place, f"{_kind(value)} where a row is expected", "make every row an object"))
         return None
+    if task is not None:
+        return _task_row(place, value, task, problems)
     prompt = _field(place, value, "prompt_field", source.prompt_field, problems)
     if source.response_field is None:
         return None if prompt is None else Row(prompt, None)
     response = _field(place, value, "response_field", source.response_field, problems)
     return None if prompt is None or response is None else Row(prompt, response)
+
+
+def _task_row(place: str, value: dict[str, Any], task: FileTask, problems: _Problems) -> Row | None:
+    shape = task.shape(value)
+    if shape is None:
+        forms = ", or ".join(" + ".join(shape.fields) for shape in task.shapes)
+        found = f"the row has {_names(value)}; the task {task.name} reads {forms}"
+        problems.add(Problem("SKD-D04", place, found, "rename the fields, or write a task file of your own"))
+        return None
+    row = {name: _number_as_text(value[name]) for name in shape.fields}
+    texts = {name: _field(place, row, "task", name, problems) for name in shape.fields}
+    known = {name: text for name, text in texts.items() if text is not None}
+    return Row(shape.prompt.fill(known), shape.reference.fill(known)) if len(known) == len(texts) else None
+
+
+def _number_as_text(value: Any) -> Any:
+    """Some data sets hold their answers as numbers, and whole ones as 145.0."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _field(place: str, row: dict[str, Any], option: str, name: str, problems: _Problems) -> str | None:
