@@ -34,12 +34,15 @@ class Pair:
 
 @contextmanager
 def open_grader() -> Iterator[Grader]:
-    """A grader with math-verify where it is installed."""
+    """A grader with math-verify where it is installed; its process starts at the first answer that needs it."""
     if not MathVerify.is_installed():
         yield Grader()
         return
-    with MathVerify() as worker:
+    worker = MathVerify()
+    try:
         yield Grader(worker)
+    finally:
+        worker.close()
 
 
 def grade_file(path: Path) -> Iterator[dict[str, str]]:
