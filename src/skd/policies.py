@@ -83,6 +83,7 @@ class DataSet:
         require_prompts(prompts, [len(ids) for ids in prompts.references], pair.context, pair.vocab_size)
         prompt_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.ids]
         response_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.references]
+        masks = prompts.reference_masks
         return Rollout(
             prompt_ids=prompt_ids,
             response_ids=response_ids,
@@ -91,6 +92,7 @@ class DataSet:
             sample_ids=list(prompts.sample_ids),
             response_index=[0] * len(prompts),
             evidence=score(pair.required_teacher, prompt_ids, response_ids) if self.evidence else None,
+            masks=None if masks is None else [torch.tensor(list(mask), dtype=torch.bool) for mask in masks],
             tokenizer=pair.tokenizer,
         )
 

@@ -39,12 +39,20 @@ class Prompts:
     """Row number in the data set, R of them. Keys the noise, so it must not depend on the batch."""
     references: Sequence[Sequence[int]] | None = None
     """Reference responses as token ids, end token included; None when the data has none."""
+    reference_masks: Sequence[Sequence[bool]] | None = None
+    """Which tokens of each reference are learned from, one mask as long as its reference; None when all are.
+    A reference of several turns holds tokens of the user and of the template, which are context only."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless there is one sample id, and one reference if any, for every prompt."""
-        for name, items in (("sample_ids", self.sample_ids), ("references", self.references)):
+        """Raises ValueError unless every prompt has one sample id, and one reference and one mask if any."""
+        for name in ("sample_ids", "references", "reference_masks"):
+            items = getattr(self, name)
             if items is not None and len(items) != len(self.ids):
                 raise ValueError(f"{name} has {len(items)} entries and ids has {len(self.ids)}; one for every prompt")
+        if self.reference_masks is not None:
+            lengths = [len(reference) for reference in self.references or ()]
+            if [len(mask) for mask in self.reference_masks] != lengths:
+                raise ValueError("a mask of reference_masks is not as long as its reference")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,7 +60,8 @@ class Prompts:
     def select(self, index: Sequence[int]) -> Prompts:
         """The prompts at ``index``, in that order."""
         references = None if self.references is None else [self.references[i] for i in index]
-        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references)
+        masks = None if self.reference_masks is None else [self.reference_masks[i] for i in index]
+        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references, masks)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,8 @@ class Rollout:
     evidence: list[Tensor] | None = None
     """R tensors [L, D_teacher]: the teacher's last hidden state that predicts each response token. None when the
     objective needs no teacher, or when it is to be recomputed."""
+    masks: list[Tensor] | None = None
+    """R bool tensors [L]: which response tokens are learned from; None when all are."""
     stats: SamplerStats = field(default_factory=SamplerStats)
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
@@ -186,6 +197,7 @@ class Rollout:
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
             evidence=None if self.evidence is None else pick(self.evidence),
+            masks=None if self.masks is None else pick(self.masks),
         )
 
 

@@ -12,6 +12,7 @@ from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.errors import ConfigError, DataError, ModelError
 
+pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -186,8 +187,8 @@ def test_templates_that_do_not_fit_are_named() -> None:
     with pytest.raises(ModelError) as caught:
         encode(ROWS, tokenizer(GEMMA), system="be brief")
     assert str(caught.value) == (
-        "error[SKD-M08] data.chat: the chat template refuses the roles ['system', 'user']: no system role; "
-        "leave data.system out or set data.chat to never"
+        "error[SKD-M08] data.chat: 3 of 3 rows do not fit, first row 0: the chat template refuses the roles system, "
+        "user: no system role; leave data.system out or set data.chat to never"
     )
     with pytest.raises(ConfigError, match=r"error\[SKD-C10\] data\.system: a system text is set, but no chat template"):
         encode(ROWS, tokenizer(), system="be brief")

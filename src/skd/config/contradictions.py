@@ -5,7 +5,7 @@ The functions read plain mappings and skip what has a wrong type, so that a file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ __all__ = ["Contradiction", "contradictions"]
 class Contradiction:
     """``found`` at the key ``path``; ``remedy`` names the ways out."""
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     found: str
     remedy: str
 
@@ -37,7 +37,6 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_teacher(config, policy, objective),
         *_missing_references(config, policy),
         *_flash_attention(config),
-        *_idle_fields(config),
     ]
 
 
@@ -95,14 +94,23 @@ def _missing_references(config: Mapping[Any, Any], policy: str | None) -> list[C
         return []
     path, name = _named(config, "policy", policy)
     found = []
-    for part in ("train", "validation"):
-        source = _get(config, "data", part)
-        if isinstance(source, Mapping) and "response_field" in source and source["response_field"] is None:
-            key = f"data.{part}.response_field"
+    for place, source in _data_sources(config):
+        if "response_field" in source and source["response_field"] is None:
+            key = ".".join(map(str, (*place, "response_field")))
             text = f"{name} trains on the responses of the data, and {key} is null"
             remedy = f"name the field in {key}, or choose another {path[0]}"
-            found.append(Contradiction(("data", part, "response_field"), text, remedy))
+            found.append(Contradiction((*place, "response_field"), text, remedy))
     return found
+
+
+def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:
+    """The sources of rows with their keys, given alone or in a list."""
+    for part in ("train", "validation"):
+        given = _get(config, "data", part)
+        listed = enumerate(given) if isinstance(given, (list, tuple)) else ()
+        for keys, source in (((), given), *(((index,), item) for index, item in listed)):
+            if isinstance(source, Mapping):
+                yield ("data", part, *keys), source
 
 
 def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
@@ -111,21 +119,3 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
-
-
-def _idle_fields(config: Mapping[Any, Any]) -> list[Contradiction]:
-    """Fields of rows that a task reads in its own way."""
-    given = [
-        (part, name)
-        for part in ("train", "validation")
-        for name in ("prompt_field", "response_field")
-        if _get(config, "data", part, "task") is not None and _get(config, "data", part, name) is not None
-    ]
-    return [
-        Contradiction(
-            ("data", part, name),
-            f"data.{part}.task and data.{part}.{name} are both given, and the task says which fields it reads",
-            "leave one of them out",
-        )
-        for part, name in given
-    ]

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text"]
+__all__ = [
+    "Count",
+    "Flag",
+    "InRange",
+    "PathText",
+    "Real",
+    "Section",
+    "Seed",
+    "Share",
+    "Text",
+    "not_empty",
+    "path_from_text",
+]
 
 MAX_INT32 = 2**31 - 1
 _NUMBER = re.compile(
@@ -65,6 +77,13 @@ def _finite(value: float) -> float:
     return value
 
 
+def not_empty(value: Any) -> Any:
+    """Refuses an empty list. Unlike ``min_length``, it is silent when items were refused."""
+    if not value:
+        raise PydanticCustomError("empty_list", "{expected}", {"expected": "a list that is not empty"})
+    return value
+
+
 def _printable(value: str) -> str:
     if not value or any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise PydanticCustomError("bad_path", "a path without control characters")
@@ -81,3 +100,8 @@ Flag = StrictBool
 Text = StrictStr
 PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
+
+
+def path_from_text(value: Any) -> Any:
+    """The short form of a model or a data file: a plain string is its path."""
+    return {"path": value} if isinstance(value, str) else value

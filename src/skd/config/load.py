@@ -122,6 +122,15 @@ def _read_as_numbers(document: Document, config: RunConfig) -> Iterator[tuple[st
         if isinstance(text, str):
             value: Any = config
             for key in path:
-                value = value[key] if isinstance(value, tuple) else getattr(value, str(key), None)
+                value = _inside(value, key)
             if isinstance(value, float):
                 yield dotted(path), text, value
+
+
+def _inside(value: Any, key: Any) -> Any:
+    """What the config holds under a key of the file; a value given alone stands in a list of one."""
+    if isinstance(value, tuple) and isinstance(key, int):
+        return value[key]
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    return getattr(value, str(key), None)

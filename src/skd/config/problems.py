@@ -47,6 +47,8 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         return _choice(path, _options(str(context.get("expected", ""))), document)
     if kind == "idle_beta":
         return _problem("SKD-C10", path, str(error["msg"]), "remove beta, or write objective.kind: jsd", document)
+    if kind == "idle_key":
+        return _problem("SKD-C10", path, f"{dotted(path)}.{error['msg']}", str(context["remedy"]), document)
     if kind == "unknown_format":
         return _format(path, document)
     if kind == "too_long":
@@ -60,18 +62,19 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
 
 
 def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
-    """The error's location without the ``kind`` that pydantic puts between the keys of a tagged section."""
+    """The error's location as the file has it.
+
+    Taken out is the ``kind`` that pydantic puts between the keys of a tagged section, and the index of a value that
+    was given alone where a list may stand.
+    """
     path: list[int | str] = []
     for key in loc:
         if isinstance(data, Mapping) and key not in data and data.get("kind", "file") == key:
             continue
+        if isinstance(key, int) and not isinstance(data, (list, tuple)):
+            continue
         path.append(key)
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            data = None
+        data = value_at((key,), data)
     return tuple(path)
 
 

@@ -5,7 +5,6 @@ What is checked here needs no file, model or data: types, ranges, and options th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -27,8 +26,9 @@ from skd.config.choices import (
     WarpTopP,
 )
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
 from skd.config.methods import ALIASES, METHODS, MethodName
+from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, TaskSource
 
 __all__ = [
     "AcceptAllGate",
@@ -38,6 +38,7 @@ __all__ = [
     "DataSource",
     "FileSource",
     "GateConfig",
+    "HubSource",
     "InterleavedPolicy",
     "ModelConfig",
     "ObjectiveConfig",
@@ -59,10 +60,6 @@ FORMAT = 1
 """Version of the config file that this release reads."""
 
 
-def _path_from_text(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
 class ModelConfig(Section):
     """A causal language model: local directory, Hub id, or one inside the package. A plain string is its path."""
 
@@ -78,67 +75,7 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return _path_from_text(value)
-
-
-class FileSource(Section):
-    """Rows from a JSON, JSON Lines, CSV or Parquet file."""
-
-    kind: Literal["file"] = "file"
-    """file, or task for generated rows."""
-    path: PathText
-    """The file."""
-    prompt_field: Text = "prompt"
-    """Key of the prompt in a row."""
-    response_field: Text | None = "response"
-    """Key of the reference response in a row; null when the rows have none."""
-    field: Text | None = None
-    """Key of a JSON object that holds the list of rows; instances is found without."""
-    task: Text | None = None
-    """Read rows as a task does, in place of the two fields: gsm8k, dialogsum, translation, math, or a task file."""
-    limit: Count | None = None
-    """Read at most this many rows."""
-
-
-class TaskSource(Section):
-    """Rows that the package generates itself."""
-
-    kind: Literal["task"]
-    """task, or file for rows of a file."""
-    name: Literal["number_words", "dialogue"]
-    """The task."""
-    split: Literal["train", "validation", "test"]
-    """Which part of the task; the parts share no row."""
-    size: Count
-    """Number of rows."""
-    seed: Seed = 0
-    """Chooses the rows."""
-
-
-def _source_from_text(value: Any) -> Any:
-    value = _path_from_text(value)
-    return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
-
-
-DataSource = Annotated[FileSource | TaskSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)]
-"""A file or a task; a plain string is the path of a file."""
-
-
-class DataConfig(Section):
-    """Prompts and references."""
-
-    train: DataSource
-    """Rows to train on."""
-    validation: DataSource | None = None
-    """Rows for validation; null for none."""
-    chat: Literal["auto", "always", "never"] = "auto"
-    """Use the tokenizer's chat template: auto uses it where there is one."""
-    system: Text | None = None
-    """System message of the chat template."""
-    max_prompt_tokens: Count = 1024
-    """Longest prompt."""
-    on_long_prompt: Literal["error", "skip", "truncate_left"] = "error"
-    """What happens to a longer one."""
+        return path_from_text(value)
 
 
 class WarpConfig(Section):

@@ -11,10 +11,10 @@ from skd.data.batching import micro_batches
 from skd.data.file_tasks import FILE_TASKS, FileTask, Shape
 from skd.data.order import batch_at, order
 from skd.data.own_tasks import find_task
+from skd.data.prompt_template import Template
 from skd.data.rows import Row
 from skd.data.sources import load_rows
 from skd.data.tasks import TASKS, Task
-from skd.data.templates import Template
 
 if TYPE_CHECKING:
     from skd.data.chat import encode_prompts

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
-from skd.data.templates import Template
+from skd.data.prompt_template import Template
 from skd.errors import ConfigError, Problem
 
 __all__ = ["FILE_TASKS", "METRICS", "FileTask", "ItemScore", "MetricName", "Shape", "translation"]

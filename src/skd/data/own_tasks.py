@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from skd.config.document import Document, read_document, read_text
 from skd.config.fields import Count, Section, Text
 from skd.data.file_tasks import FILE_TASKS, FileTask, MetricName, Shape, translation
-from skd.data.templates import Template
+from skd.data.prompt_template import Template
 from skd.errors import ConfigError, Problem
 
 __all__ = ["TaskFile", "find_task"]

@@ -1,49 +1,71 @@
-"""Prompt templates: named fields in braces, filled by plain substitution. No template engine ever sees data."""
+"""A chat template is a program of whoever made the tokenizer: before it runs here, it must come to an end elsewhere."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Template"]
+from skd.data.rows import Turn
+from skd.errors import ModelError, Problem
 
-_PARTS = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}", re.ASCII)
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["require_tame"]
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 5
+"""Of computing."""
+WALL_SECONDS = 60
+"""Of waiting, for systems without a limit on computing."""
+BYTES = 1 << 30
+SHAPES = 16
+"""Conversations of different roles that are tried."""
+
+_PROBE = Path(__file__).with_name("render_probe.py")
 
 
-@dataclass(frozen=True)
-class Template:
-    r"""``Q: {question} \n\nA:``: a field is a name in braces; ``{{name}}`` stands for ``{name}`` itself.
+def require_tame(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Turn]]) -> None:
+    """Render one conversation of each shape in a child process, with a limit on time and memory.
 
-    Every other brace is text, so ``\boxed{Your Answer}`` needs no escape. A text that is filled in is not looked at
-    again: braces in it stay as they are.
+    Raises ModelError (SKD-M10) for a template that does not end or wants more than 1 GiB, and (SKD-M08) for a tokenizer
+    with several templates and no default. A template that writes the date is told of.
     """
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        found, remedy = str(error).splitlines()[0], "keep one template, or name one of them default"
+        raise ModelError(Problem("SKD-M08", "data.chat", found, remedy)) from None
+    if "strftime_now" in template:
+        logger.warning("the chat template writes the date of today, so the same rows give other prompts tomorrow")
+    shapes: dict[tuple[str, ...], Sequence[Turn]] = {}
+    for turns in conversations:
+        shapes.setdefault(tuple(turn.role for turn in turns), turns)
+    tried = tuple(tuple((turn.role, turn.content) for turn in turns) for turns in list(shapes.values())[:SHAPES])
+    tokens = {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    _probe(template, tried, tuple(tokens.items()))
 
-    text: str
 
-    @cached_property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the fields, each once, in order of appearance."""
-        return tuple(dict.fromkeys(match[2] for match in _PARTS.finditer(self.text) if match[2]))
-
-    def fill(self, values: Mapping[str, str]) -> str:
-        """The text with every field replaced by its value. Raises KeyError for a field without one."""
-        return _PARTS.sub(lambda match: values[match[2]] if match[2] else f"{{{match[1]}}}", self.text)
-
-    def read(self, filled: str) -> dict[str, str] | None:
-        """The values that ``fill`` was given, as far as ``filled`` tells them; None when it does not fit.
-
-        Each field may stand in the template once.
-        """
-        match = self._pattern.fullmatch(filled)
-        return match.groupdict() if match else None
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        pattern, end = "", 0
-        for match in _PARTS.finditer(self.text):
-            pattern += re.escape(self.text[end : match.start()])
-            pattern += f"(?P<{match[2]}>.*)" if match[2] else re.escape(f"{{{match[1]}}}")
-            end = match.end()
-        return re.compile(pattern + re.escape(self.text[end:]), re.DOTALL)
+@cache
+def _probe(
+    template: str, conversations: tuple[tuple[tuple[str, str], ...], ...], tokens: tuple[tuple[str, str], ...]
+) -> None:
+    messages = [[{"role": role, "content": content} for role, content in turns] for turns in conversations]
+    task = {"template": template, "conversations": messages, "tokens": dict(tokens), "seconds": SECONDS, "bytes": BYTES}
+    command, content = [sys.executable, str(_PROBE)], json.dumps(task)
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, text=True, check=False, timeout=WALL_SECONDS)
+        ended = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        ended = False
+    if not ended:
+        found = f"the chat template computes longer than {SECONDS} s or wants more memory than 1 GiB"
+        remedy = "set data.chat to never, or take a tokenizer whose template you trust"
+        raise ModelError(Problem("SKD-M10", "data.chat", found, remedy))

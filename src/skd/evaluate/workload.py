@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from skd.config.schema import FileSource
+from skd.config import FileSource
 from skd.data.file_tasks import FILE_TASKS, FileTask
 from skd.data.own_tasks import find_task
 from skd.data.rows import Row, Split
@@ -117,7 +117,7 @@ def _nearest(value: str, known: Sequence[str]) -> str:
 def _from_file(choice: Choice, task: FileTask, grader: Grader) -> Workload:
     assert choice.data is not None
     metric = metric_of(task, grader)
-    rows = load_rows(FileSource(path=choice.data, task=choice.task, limit=choice.size))
+    rows = load_rows([FileSource(path=choice.data, task=choice.task, limit=choice.size)])
     _require_answers(rows, metric, choice.data)
     _warn_of_leaks(rows, choice.data)
     data = {

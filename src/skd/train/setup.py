@@ -8,10 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import ObjectiveConfig, RunConfig
+from skd.config import DataConfig, ObjectiveConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import load_rows, tell_leak
 from skd.models import Pair, load_pair
 from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
 from skd.policies import build_policy
@@ -57,9 +57,7 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    source = config.data.validation
-    train_rows = load_rows(config.data.train) if prompts is None else prompts
-    validation_rows = load_rows(source) if validation is None and source is not None else validation
+    train_rows, validation_rows = _rows(config.data, prompts, validation)
     pair = pair or _load(config, accelerator)
     train_set = _encoded(config, pair, train_rows)
     held_out = None
@@ -87,6 +85,19 @@ def prepare(
         loss=loss,
         optimizer=optimizer,
     )
+
+
+def _rows(
+    data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
+) -> tuple[PromptSource | list[Row], PromptSource | list[Row] | None]:
+    """Training and validation rows: those given, else those that the configuration names."""
+    train, held_out, bad = list[Row](), list[Row](), data.on_bad_row
+    if prompts is None:
+        train = load_rows(data.train, on_bad_row=bad)
+    if validation is None and data.validation is not None:
+        held_out = load_rows(data.validation, on_bad_row=bad)
+    tell_leak(train, held_out, data.on_leak)
+    return train if prompts is None else prompts, held_out or validation
 
 
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
@@ -129,6 +140,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,
