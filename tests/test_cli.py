@@ -100,7 +100,7 @@ def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
     arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
     arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
-    assert main(f"{arguments} --comet c --comet-model M".split()) == 0
+    assert main(f"{arguments} --teacher t --comet c --comet-model M".split()) == 0
     options = EvaluateOptions(
         "gsm8k,math",
         ("gsm8k=g.json", "math=m.json"),
@@ -112,6 +112,7 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
         3,
         2,
         "truncate_left",
+        "t",
         "c",
         "M",
     )

@@ -176,6 +176,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rows of generated tasks, draws.")] = 0,
     slots: Annotated[int, typer.Option(min=1, help="Responses written at once.")] = 64,
     long_prompts: Annotated[LongPrompts, typer.Option(help="Prompts above the task's cap.")] = LongPrompts.error,
+    teacher: Annotated[
+        str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
+    ] = None,
     comet: Annotated[
         str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
     ] = None,
@@ -208,6 +211,7 @@ def evaluate(
             seed=seed,
             slots=slots,
             long_prompts=long_prompts.value,
+            teacher=teacher,
             comet=comet,
             comet_model=comet_model,
         ),

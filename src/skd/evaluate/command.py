@@ -32,6 +32,7 @@ class EvaluateOptions:
     seed: int = 0
     slots: int = 64
     long_prompts: Literal["error", "truncate_left"] = "error"
+    teacher: str | None = None
     comet: str | None = None
     comet_model: str = "Unbabel/wmt22-comet-da"
 
@@ -46,7 +47,8 @@ def measure(model: str, options: EvaluateOptions) -> None:
     decoding = Decoding(options.temperature, options.seed, options.slots, options.long_prompts)
     comet = None if options.comet is None else Comet(options.comet, options.comet_model)
     outs = _outs(options.out, choices)
-    for result in evaluate_tasks(model, choices, outs, decoding, comet=comet, show_progress=True):
+    results = evaluate_tasks(model, choices, outs, decoding, teacher=options.teacher, comet=comet, show_progress=True)
+    for result in results:
         print("\n".join(result.lines()), flush=True)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from skd.data.rows import Row
 from skd.evaluate.scores import Finding, Score, mean_score
+from skd.evaluate.statistics import bootstrap_sums
 
 __all__ = ["Rouge", "Translation"]
 
 _ROUGE = {"rougeL": "rouge_l", "rouge1": "rouge_1", "rouge2": "rouge_2"}
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,6 @@ def _corpus_score(metric: Any, responses: Sequence[str], references: Sequence[st
     found = metric.corpus_score(list(responses), [list(references)])
     # sacrebleu's own bootstrap (2.6.0) raises where a resample scores exactly 0; from the same statistics it is short.
     statistics = np.array(metric._extract_corpus_statistics(list(responses), [list(references)]), dtype=np.float64)
-    draws = np.random.default_rng(0)
-    resamples = (statistics[draws.integers(len(responses), size=len(responses))] for _ in range(_RESAMPLES))
-    values = [float(metric._compute_score_from_stats(chosen.sum(axis=0).tolist()).score) for chosen in resamples]
-    low, high = np.quantile(values, [0.025, 0.975])
-    interval, signature = (float(low), float(high)), str(metric.get_signature())
+    interval = bootstrap_sums(statistics, lambda sums: float(metric._compute_score_from_stats(sums.tolist()).score))
+    signature = str(metric.get_signature())
     return Score(float(found.score), interval, len(responses), "bootstrap over items", False, signature)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
 
+DRAFTED_ITEMS = 64
+"""Prompts on which the student drafts for its teacher."""
 CHUNKS = 4
 """Batches of ``slots`` prompts between two writes of the samples: more keeps the slots fuller, fewer loses less."""
 
@@ -41,6 +43,27 @@ class Decoding:
     """Responses written at once; changes speed and memory, not the responses."""
     long_prompts: Literal["error", "truncate_left"] = "error"
     """What happens to a prompt above the task's cap."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What is measured besides the task's own metric."""
+
+    comet: Comet | None = None
+    teacher: bool = False
+
+    def scores(self, pair: Pair, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
+        """COMET of translations; closeness to the teacher on the references, and as its draft model."""
+        scores: dict[str, Score] = {}
+        if self.comet is not None and self.comet.applies(work):
+            scores["comet"] = self.comet.score(work, responses)
+        if self.teacher:
+            from skd.evaluate.teacher import drafter, fidelity
+
+            prompts = _prompts(pair, work, decoding, references=True)
+            drafted = prompts.select(range(min(DRAFTED_ITEMS, len(prompts))))
+            scores |= {**fidelity(pair, prompts), **drafter(pair, drafted, work.max_new_tokens)}
+        return scores
 
 
 @dataclass(frozen=True)
@@ -136,10 +159,14 @@ def evaluate_tasks(
     outs: Sequence[Path | None],
     decoding: Decoding | None = None,
     *,
+    teacher: str | Path | None = None,
     comet: Comet | None = None,
     show_progress: bool = False,
 ) -> Iterator[EvaluationResult]:
-    """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``."""
+    """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``.
+
+    teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
+    """
     for out in outs:
         if out is not None:
             require_writable(out)
@@ -147,13 +174,14 @@ def evaluate_tasks(
         workloads = [workload(choice, grader) for choice in choices]
         if comet is not None:
             comet.require([work for work in workloads if work.task])
-        pair = _loaded(model)
+        pair = _loaded(model, teacher)
+        extra = Extra(comet, teacher is not None)
         for work, out in zip(workloads, outs, strict=True):
-            yield _measured(pair, work, out, decoding or Decoding(), comet, show_progress)
+            yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress)
 
 
 def _measured(
-    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, comet: Comet | None, show_progress: bool
+    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, extra: Extra, show_progress: bool
 ) -> EvaluationResult:
     settings = {
         "temperature": decoding.temperature,
@@ -166,6 +194,7 @@ def _measured(
     }
     provenance = {
         "model": pair.provenance["student"],
+        **({"teacher": pair.provenance["teacher"]} if extra.teacher else {}),
         "decoding": settings,
         "data": work.data,
         "versions": versions(*work.metric.packages),
@@ -177,9 +206,7 @@ def _measured(
     seconds = time.perf_counter() - started
     responses = tuple(str(sample["response"]) for sample in samples)
     findings = tuple(dict(sample["finding"]) for sample in samples)
-    scores = work.metric.scores(work.rows, responses, findings)
-    if comet is not None and work.task is not None and comet.applies(work):
-        scores = {**scores, "comet": comet.score(work, responses)}
+    scores = {**work.metric.scores(work.rows, responses, findings), **extra.scores(pair, work, responses, decoding)}
     result = EvaluationResult(work.name, scores, responses, findings, seconds, provenance)
     store.finish([_flat(sample) for sample in samples], _summary(result, work.metric.counts(findings)))
     return result
@@ -247,25 +274,25 @@ def _summary(result: EvaluationResult, counts: Mapping[str, int]) -> dict[str, A
     }
 
 
-def _prompts(pair: Pair, work: Workload, decoding: Decoding) -> Prompts:
+def _prompts(pair: Pair, work: Workload, decoding: Decoding, references: bool = False) -> Prompts:
     """The prompts through the model's own chat template, where it has one."""
-    if work.max_prompt_tokens is None:
+    if work.max_prompt_tokens is None and not references:
         return pair.encode([row.prompt for row in work.rows])
     from skd.data.chat import encode_prompts
 
     return encode_prompts(
-        [type(row)(row.prompt, None) for row in work.rows],
+        [row if references else replace(row, response=None) for row in work.rows],
         pair.tokenizer,
-        max_prompt_tokens=work.max_prompt_tokens,
+        max_prompt_tokens=work.max_prompt_tokens or pair.context,
         on_long_prompt=decoding.long_prompts,
         stop_id=pair.end_id,
     )
 
 
-def _loaded(model: Pair | str | Path) -> Pair:
+def _loaded(model: Pair | str | Path, teacher: str | Path | None) -> Pair:
     if not isinstance(model, str | Path):
         return model
     from skd.models.pair import load_pair
 
     student = Path(model) / "student"
-    return load_pair(None, student if student.is_dir() else model)
+    return load_pair(teacher, student if student.is_dir() else model)

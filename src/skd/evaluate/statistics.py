@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["bootstrap_mean", "mcnemar_p", "paired_difference", "wilson_interval"]
+__all__ = ["bootstrap_mean", "bootstrap_sums", "mcnemar_p", "paired_difference", "wilson_interval"]
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -78,6 +78,25 @@ def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:
     n, smaller = len(changed), min(sum(changed), len(changed) - sum(changed))
     tail = sum(math.comb(n, k) for k in range(smaller + 1))
     return min(1.0, 2 * tail / (1 << n))
+
+
+def bootstrap_sums(
+    statistics: np.ndarray,
+    score: Callable[[np.ndarray], float],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a score that is a function of sums over items, items redrawn.
+
+    statistics: [n, k], what each item adds to the k sums. score: of the sums [k].
+    """
+    _check_level(level)
+    draws, n = np.random.default_rng(seed), len(statistics)
+    values = [score(statistics[draws.integers(n, size=n)].sum(axis=0)) for _ in range(resamples)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _check_level(level: float) -> None:
