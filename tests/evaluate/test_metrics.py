@@ -99,4 +99,4 @@ def test_intervals_hold_the_score():
     assert mean.interval_95[0] < 0.5 < mean.interval_95[1]
     # The standard error of the mean is 0.1; a normal interval is +- 0.196 * sqrt(10 / 11) / 1.
     assert math.isclose(mean.interval_95[1] - mean.interval_95[0], 2 * 1.96 * math.sqrt(0.1 / 11), rel_tol=0.05)
-    assert mean_score([0.5], is_share=False).text() == "  0.5     (95 % interval 0.5 to 0.5)"
+    assert mean_score([0.5], is_share=False).text() == " 0.50     (95 % interval 0.50 to 0.50)"

@@ -31,9 +31,9 @@ class Score:
 
     def text(self) -> str:
         """``12.3 %   (95 % interval 10.1 to 14.5)``; points of the metric's own scale have no percent sign."""
-        factor, sign = (100, " %") if self.is_share else (1, "  ")
-        low, high = (factor * bound for bound in self.interval_95)
-        return f"{factor * self.value:5.1f}{sign}   (95 % interval {low:.1f} to {high:.1f})"
+        factor, digits, sign = (100, 1, " %") if self.is_share else (1, 2, "")
+        low, high = (f"{factor * bound:.{digits}f}" for bound in self.interval_95)
+        return f"{f'{factor * self.value:5.{digits}f}{sign}':7}   (95 % interval {low} to {high})"
 
     def record(self) -> dict[str, Any]:
         """For a JSON file."""
