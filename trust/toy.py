@@ -17,11 +17,20 @@ SAVE_EVERY = 3
 VOCABULARY = 257
 ROWS = 50
 
+# Two random models agree on little: this many of the teacher's tokens make about as many drafts kept as not.
+_INTERLEAVED = {"kind": "interleaved", "gate": {"kind": "top_k", "k": 128}, "block": 3}
+
 MODES: Mapping[str, Mapping[str, Any]] = {
     "data_set": {"method": "supervised_kd"},
     "on_policy": {"method": "on_policy"},
-    # Two random models agree on little: this many of the teacher's tokens make about as many drafts kept as not.
-    "skd": {"method": "skd", "policy": {"kind": "interleaved", "gate": {"kind": "top_k", "k": 128}, "block": 3}},
+    "skd": {"method": "skd", "policy": _INTERLEAVED},
+    "mixed": {
+        "method": "skd",
+        "policy": {
+            "kind": "mixture",
+            "parts": [{"policy": {"kind": "data_set"}, "weight": 1.0}, {"policy": _INTERLEAVED, "weight": 1.0}],
+        },
+    },
 }
 """Who writes the responses, as changes to the toy's config."""
 

@@ -1,7 +1,8 @@
 """Named fault points: the places where a test may interrupt a run. In normal use a point does nothing.
 
 ``round`` stands before a round of the sampler, ``rollout``, ``backward``, ``step`` and ``save.done`` after what they
-name, ``validate`` and ``export`` before it; the others are places within a save.
+name, ``validate`` and ``export`` before it; the others are places within a save. ``generate.rename`` and
+``generate.shard`` are reached for each shard of stored responses.
 """
 
 from __future__ import annotations

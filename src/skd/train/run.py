@@ -17,9 +17,9 @@ from skd.config import RunConfig
 from skd.models import Pair, score
 from skd.objectives import Objective
 from skd.policies import Policy
-from skd.train.batch import StudentLoss
+from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
 from skd.train.signals import Interrupted
-from skd.types import Prompts, Rollout
+from skd.types import Evidence, Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
 
@@ -87,15 +87,34 @@ class Run:
         if number := self.largest(number):
             raise Interrupted(number)
 
-    def evidence(self, rollout: Rollout, rows: Sequence[int]) -> list[Tensor] | None:
-        """The teacher's hidden states for these responses: kept by the sampler, or computed now."""
+    def evidence(self, rollout: Rollout, rows: Sequence[int]) -> Evidence | None:
+        """What is known of the teacher at these responses: kept by the policy, or computed now."""
         if not self.objective.needs_teacher or not rows:
             return None
         if rollout.evidence is not None:
-            return [rollout.evidence[row] for row in rows]
+            return rollout.select(rows).evidence
         prompts = [rollout.prompt_ids[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
         return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
+
+    def progress(self, step: int) -> float:
+        """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
+        return min(step / max(self.total_steps - 1, 1), 1.0)
+
+    def token_weights(self, rollout: Rollout) -> tuple[list[Tensor], float]:
+        """The factor of each token's loss, float32 [L] per response, and their total over this rank's responses."""
+        objective, device = self.objective, self.accelerator.device
+        weights = []
+        for row in range(len(rollout)):
+            tokens = response_tokens(rollout, [row], device)
+            teacher = None
+            if objective.weights.needs_teacher and len(tokens):
+                evidence = self.evidence(rollout, [row])
+                joined = None if evidence is None else joined_evidence(evidence, device)
+                teacher = teacher_view(self.pair, joined, device)
+            weight_L = objective.weights(tokens, teacher).cpu()
+            weights.append(weight_L if rollout.masks is None else weight_L * rollout.masks[row])
+        return objective.reduced(weights)
 
 
 def adamw(student: nn.Module, config: RunConfig) -> AdamW:

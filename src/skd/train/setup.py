@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import ObjectiveConfig, RunConfig
+from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import tell_leak
 from skd.models import Pair, load_pair
-from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
-from skd.policies import build_policy
+from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
+from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
+from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "build_objective", "prepare", "total_steps"]
+__all__ = ["PromptSource", "prepare", "prepare_prompts", "total_steps"]
 
 PromptSource = Prompts | Sequence[str]
 """Prompts as token ids, or as text."""
-
-
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective of a configuration."""
-    losses: dict[str, TokenLoss] = {
-        "nll": NLL(),
-        "forward_kl": ForwardKL(),
-        "reverse_kl": ReverseKL(),
-        "jsd": JSD(config.beta),
-    }
-    return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
+Rows = PromptSource | list[Row] | StoredResponses
+"""A set before it is encoded."""
 
 
 def total_steps(config: RunConfig, num_prompts: int) -> int:
@@ -57,10 +49,15 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    source = config.data.validation
-    train_rows = load_rows(config.data.train) if prompts is None else prompts
-    validation_rows = load_rows(source) if validation is None and source is not None else validation
+    train_rows, validation_rows = _rows(config.data, prompts, validation)
+    objective = build_objective(config.objective)
+    without_teacher = (config if pair is None else pair).teacher is None
+    if without_teacher:
+        stored = [rows for rows in (train_rows, validation_rows) if isinstance(rows, StoredResponses)]
+        require_evidence(objective, stored)
     pair = pair or _load(config, accelerator)
+    if isinstance(train_rows, StoredResponses):
+        pair.provenance["responses"] = train_rows.provenance
     train_set = _encoded(config, pair, train_rows)
     held_out = None
     if validation_rows is not None:
@@ -70,14 +67,17 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    objective = build_objective(config.resolved_objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
+    # At another temperature than the rollout's the two log-probs could not be compared.
+    student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
+    # Stored evidence cannot be computed again.
+    evidence = objective.needs_teacher and (config.sampling.evidence == "keep" or without_teacher)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config),
+        policy=build_policy(config, evidence=evidence, student_logp=student_logp),
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -89,14 +89,43 @@ def prepare(
     )
 
 
+def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
+    """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
+    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row)
+    pair = pair or _load(config, accelerator)
+    prompts = _encoded(config, pair, rows)
+    _require_fitting(config, pair, prompts)
+    return pair, prompts
+
+
+def _rows(data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None) -> tuple[Rows, Rows | None]:
+    """Training and validation rows: those given, else those that the configuration names."""
+    wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
+    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
+    if isinstance(train, list) and isinstance(held_out, list):
+        tell_leak(train, held_out, data.on_leak)
+    return train if prompts is None else prompts, held_out or validation
+
+
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
     """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
     if prompts is None:
         return
-    lengths = [config.sampling.max_new_tokens] * len(prompts)
-    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
+    kinds, lengths = set(_policy_kinds(config.policy)), [0] * len(prompts)
+    if "data_set" in kinds and prompts.references is not None:
         lengths = [len(ids) for ids in prompts.references]
+    if kinds != {"data_set"}:
+        lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
     require_prompts(prompts, lengths, pair.context, pair.vocab_size)
+
+
+def _policy_kinds(policy: PolicyConfig) -> Iterator[str]:
+    """The kinds of the policies that write: those inside a mixture or stages, otherwise its own."""
+    parts = getattr(policy, "parts", ())
+    if not parts:
+        yield policy.kind
+    for part in parts:
+        yield from _policy_kinds(part.policy)
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:
@@ -119,8 +148,10 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     )
 
 
-def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]) -> Prompts:
+def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row] | StoredResponses) -> Prompts:
     """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
+    if isinstance(source, StoredResponses):
+        return prompts_of(source, pair)
     if isinstance(source, Prompts):
         return source
     rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]
@@ -129,6 +160,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,

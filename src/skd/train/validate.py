@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skd.faults import point
 from skd.models import score
-from skd.objectives import ForwardKL, log_probs
+from skd.objectives import kl, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
 from skd.train.log import RunLog
@@ -36,19 +36,18 @@ def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     assert run.validation is not None
     point("validate")
     prompts = run.shard(run.validation)
-    epochs = [VALIDATION_EPOCH] * len(prompts)
-    key = RolloutKey(seed=run.config.train.seed, epochs=epochs, step=step, check=run.check)
+    # Schedules and stages as they will be at the end: so that the losses of all validations compare.
+    key = RolloutKey(run.config.train.seed, [VALIDATION_EPOCH] * len(prompts), 1.0, run.check)
     with run.interruptible():
         rollout = run.policy.rollout(run.pair, prompts, key)
-    lengths = [len(ids) for ids in rollout.response_ids]
-    weights = run.objective.token_weights(lengths)
+    weights, total_weight = run.token_weights(rollout)
     loss = 0.0
     for rows in row_batches(rollout, run.config.train.micro_batch_tokens):
-        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
-        loss += run.loss(batch)[0].item()
+        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), 1.0, run.accelerator.device)
+        loss += run.loss(batch).loss.item()
     if run.is_main:
         log.tokens(step, token_view(run, rollout, step))
-    return _metrics(run, rollout, loss, run.objective.total_weight(lengths))
+    return _metrics(run, rollout, loss, total_weight)
 
 
 def _metrics(run: Run, rollout: Rollout, loss: float, weight: float) -> dict[str, float | int | None]:
@@ -79,7 +78,8 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     student_hidden = score(pair.student, viewed.prompt_ids, viewed.response_ids, budget)
     teacher_hidden = None
     if pair.teacher is not None:
-        teacher_hidden = viewed.evidence or score(pair.teacher, viewed.prompt_ids, viewed.response_ids, budget)
+        kept = [states for states in viewed.evidence or () if isinstance(states, Tensor)]
+        teacher_hidden = kept or score(pair.teacher, viewed.prompt_ids, viewed.response_ids, budget)
     responses = []
     for row in range(len(viewed)):
         student_logp = _log_probs(pair.student_head(), student_hidden[row])
@@ -102,7 +102,7 @@ def _viewed_response(
     ids = rollout.response_ids[row]
     divergence: list[float | None] = [None] * len(ids)
     if teacher_logp_LV is not None:
-        divergence = ForwardKL()(student_logp_LV, teacher_logp_LV, ids).tolist()
+        divergence = kl(teacher_logp_LV, student_logp_LV).tolist()
     return {
         "sample_id": rollout.sample_ids[row],
         "prompt": tokenizer.decode(rollout.prompt_ids[row].tolist()),
