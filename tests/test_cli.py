@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import skd.evaluate.command
 import skd.live
 import skd.quickstart
 import skd.report
@@ -18,6 +18,7 @@ import skd.train.loop
 from skd.cli import main
 from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
+from skd.evaluate.command import EvaluateOptions
 from skd.live import GenerateOptions
 
 Output = Callable[[], tuple[str, str]]
@@ -57,8 +58,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    evaluate = recorder("evaluate", SimpleNamespace(line=lambda: "90 %"))
-    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=evaluate))
+    monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
+    monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
@@ -97,16 +98,42 @@ def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
 
 
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
-    assert main(["evaluate", "m", "--task", "dialogue", "--size", "5", "--split", "validation", "--out", "o.json"]) == 0
-    expected = {"task": "dialogue", "size": 5, "split": "validation", "out": Path("o.json")}
-    assert calls == [("evaluate", ("m",), expected)]
+    arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
+    arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
+    assert main(f"{arguments} --teacher t --comet c --comet-model M".split()) == 0
+    options = EvaluateOptions(
+        "gsm8k,math",
+        ("gsm8k=g.json", "math=m.json"),
+        5,
+        "validation",
+        Path("o"),
+        9,
+        0.5,
+        3,
+        2,
+        "truncate_left",
+        "t",
+        "c",
+        "M",
+    )
+    assert calls == [("measure", ("m", options), {})]
 
 
 def test_evaluate_and_quickstart_defaults(calls: list[Any]) -> None:
     assert main(["evaluate", "m"]) == 0
     assert main(["quickstart"]) == 0
-    assert calls[0][2] == {"task": "number_words", "size": 1000, "split": "test", "out": None}
-    assert calls[1] == ("quickstart", (Path("runs/quickstart"), "number_words"), {})
+    assert calls == [
+        ("measure", ("m", EvaluateOptions()), {}),
+        ("quickstart", (Path("runs/quickstart"), "number_words"), {}),
+    ]
+
+
+def test_grading_needs_no_model(calls: list[Any], output: Output) -> None:
+    assert main(["evaluate", "--grade", "answers.jsonl"]) == 0
+    assert calls == [("grade", (Path("answers.jsonl"),), {})]
+    assert main(["evaluate", "m", "--grade", "answers.jsonl"]) == 2
+    assert main(["evaluate"]) == 2
+    assert "leave the model out" in output()[1]
 
 
 def test_report_says_where_the_page_is(calls: list[Any], output: Output) -> None:
@@ -125,7 +152,6 @@ USAGE = [
     ("train x --print-confg", "No such option: --print-confg (Possible options: --print-config); see skd train --help"),
     ("train x --train.lr=3", "No such option: --train.lr; write a change of the config without dashes: train.lr=VALUE"),
     ("train x --resume maybe", "'maybe' is not one of 'auto', 'never', 'must'; see skd train --help"),
-    ("evaluate x --task number_word", "'number_words', 'dialogue'; did you mean number_words?"),
     ("evaluate x --split tset", "'train', 'validation', 'test'; did you mean test?"),
     ("evaluate x --size 0", "Invalid value for '--size'"),
     ("evaluate x --size many", "Invalid value for '--size'"),
