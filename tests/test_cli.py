@@ -330,9 +330,10 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
 
 
-def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys):
+def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys, monkeypatch):
     from skd.config import METHODS
 
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["method", *METHODS]
