@@ -20,6 +20,7 @@ import torch
 import skd.train.loop  # noqa: F401 - imported once, here, for all children
 from trust.child import Child, Ended, fork
 from trust.disk import disk
+from trust.fuzz import fuzz
 from trust.kills import kills
 from trust.locks import locks
 from trust.mutations import mutations
@@ -33,6 +34,7 @@ PARTS: Mapping[str, Callable[[Bench], Tally]] = {
     "kills": kills,
     "signals": stops,
     "disk": disk,
+    "fuzz": fuzz,
     "repeats": repeats,
     "locks": locks,
     "mutations": mutations,
