@@ -17,7 +17,7 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "text", "types", "versions"})
+_GROUND = frozenset({"config", "display", "errors", "faults", "model_files", "rendering", "text", "types", "versions"})
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
@@ -29,17 +29,20 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "display": frozenset({"text"}),
     "types": frozenset({"errors"}),
     "config": frozenset({"errors"}),
+    "model_files": frozenset({"config", "errors"}),
+    "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "types"}),
     "policies": _MATERIAL,
-    "train": _METHOD,
+    "check": _GROUND | {"data", "models", "objectives", "sampling"},
+    "train": _METHOD | {"check"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"evaluate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD | {"check", "evaluate", "live", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

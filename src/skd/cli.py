@@ -87,9 +87,38 @@ def train(
     if print_config:
         print(dump_config(run_config, docs=True), end="")
         return
+    from skd.check import check as look
+
+    found = look(run_config)
+    found.require()
+    # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(run_config, resume=resume.value)
+    run(run_config, resume=resume.value, checked=found)
+
+
+@app.command()
+def check(
+    config: Annotated[str, typer.Argument(help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as train.lr=2e-5.", show_default=False)
+    ] = None,
+    fail_on_leak: Annotated[
+        bool, typer.Option("--fail-on-leak", help="A validation prompt that is also trained on is an error.")
+    ] = False,
+) -> None:
+    """Find what is wrong with a run before anything is spent: all of it at once, and no weight is read."""
+    from skd.check import Part
+    from skd.check import check as run
+    from skd.config import load_config
+
+    def show(part: Part) -> None:
+        print("\n".join(part.lines()), flush=True)
+
+    found = run(load_config(config, overrides or []), say=show, fail_on_leak=fail_on_leak)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+    print(visible(f"ok: {found.summary}"))
 
 
 def _finite(value: float) -> float:

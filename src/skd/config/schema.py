@@ -230,6 +230,12 @@ class TrainConfig(Section):
     tensorboard: Flag = True
     """Write TensorBoard events beside metrics.jsonl."""
 
+    def num_steps(self, num_prompts: int) -> int:
+        """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, -int(-self.epochs * num_prompts // self.batch_size))
+
 
 def _method_from_alias(value: Any) -> Any:
     return ALIASES.get(value, value) if isinstance(value, str) else value

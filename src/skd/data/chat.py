@@ -10,10 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import jinja2
-
 from skd.data.rows import Row
 from skd.errors import ConfigError, DataError, ModelError, Problem
+from skd.rendering import TemplateRefusal, render
 from skd.types import Prompts
 
 if TYPE_CHECKING:
@@ -144,8 +143,8 @@ class _ChatFrame(_Frame):
             messages.append({"role": "assistant", "content": response})
         opens = response is None
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens))
-        except jinja2.TemplateError as error:
+            return render(self.tokenizer, messages, add_generation_prompt=opens)
+        except TemplateRefusal as error:
             found = f"the chat template refuses the roles {[message['role'] for message in messages]}: {error}"
             remedy = "leave data.system out or set data.chat to never"
             raise ModelError(Problem("SKD-M08", "data.chat", found, remedy)) from None

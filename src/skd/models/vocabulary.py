@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skd.errors import ModelError, Problem
 
-__all__ = ["shared_vocab_size", "stop_ids"]
+__all__ = ["end_id", "shared_vocab_size", "stop_ids"]
 
 _SHOWN = 5
 
@@ -76,3 +76,9 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, models: list[PreTrainedModel], 
             )
         )
     return inside
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> int:
+    """The one stop id that is appended to references: the tokenizer's end token, else the lowest stop id."""
+    eos = tokenizer.eos_token_id
+    return eos if eos in stops else min(stops)

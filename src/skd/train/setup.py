@@ -20,10 +20,10 @@ from skd.train.batch import StudentLoss
 from skd.train.run import Run, adamw
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "build_objective", "prepare", "total_steps"]
+__all__ = ["PromptSource", "build_objective", "prepare"]
 
-PromptSource = Prompts | Sequence[str]
-"""Prompts as token ids, or as text."""
+PromptSource = Prompts | Sequence[str] | Sequence[Row]
+"""Prompts as token ids, or as text, with references where the rows have some."""
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:
@@ -35,14 +35,6 @@ def build_objective(config: ObjectiveConfig) -> Objective:
         "jsd": JSD(config.beta),
     }
     return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
-
-
-def total_steps(config: RunConfig, num_prompts: int) -> int:
-    """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""
-    settings = config.train
-    if settings.max_steps is not None:
-        return settings.max_steps
-    return max(1, -int(-settings.epochs * num_prompts // settings.batch_size))
 
 
 def prepare(
@@ -81,7 +73,7 @@ def prepare(
         objective=objective,
         prompts=train_set,
         validation=held_out,
-        total_steps=total_steps(config, len(train_set)),
+        total_steps=config.train.num_steps(len(train_set)),
         accelerator=accelerator,
         module=accelerator.prepare_model(loss),
         loss=loss,
@@ -119,7 +111,7 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     )
 
 
-def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]) -> Prompts:
+def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:
     """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
     if isinstance(source, Prompts):
         return source

@@ -1,0 +1,110 @@
+"""The rows as token ids: templates, lengths, and what would be left to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skd.check.models import Words
+from skd.check.report import Part
+from skd.config import RunConfig
+from skd.data.rows import Row
+from skd.errors import DataError, Problem
+from skd.rendering import TemplateRefusal, render
+from skd.types import Prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["check_prompts", "check_template"]
+
+
+def check_prompts(
+    part: Part, config: RunConfig, key: str, rows: Sequence[Row], words: Words, models: Mapping[str, PreTrainedModel]
+) -> Prompts | None:
+    """The rows of ``key`` ("data.train" or "data.validation") as ids; None with what is wrong noted."""
+    from skd.data.chat import encode_prompts
+
+    with part.noting(), _placed(key):
+        prompts = encode_prompts(
+            rows,
+            words.tokenizer,
+            chat=config.data.chat,
+            system=config.data.system,
+            max_prompt_tokens=config.data.max_prompt_tokens,
+            on_long_prompt=config.data.on_long_prompt,
+            stop_id=words.end_id,
+        )
+        part.facts.append(_lengths(key, prompts))
+        _check_empty(part, key, prompts)
+        _check_contexts(part, config, key, prompts, words, models)
+        return prompts
+    return None
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Say which data or model a DataError is about."""
+    try:
+        yield
+    except DataError as error:
+        places = [where if found.place == "data" else f"{where}, {found.place}" for found in error.problems]
+        raise DataError(
+            [replace(found, place=place) for found, place in zip(error.problems, places, strict=True)]
+        ) from error
+
+
+def _lengths(key: str, prompts: Prompts) -> str:
+    text = f"{key}: longest prompt {max(map(len, prompts.ids), default=0):,} tokens"
+    if prompts.references is None:
+        return text
+    return f"{text}, longest response {max(map(len, prompts.references), default=0):,}"
+
+
+def _check_empty(part: Part, key: str, prompts: Prompts) -> None:
+    empty = [row for row, ids in zip(prompts.sample_ids, prompts.references or (), strict=False) if len(ids) <= 1]
+    if empty:
+        found = f"{len(empty)} of {len(prompts)} responses have no token but the end token, first in row {empty[0]}"
+        part.errors.append(DataError(Problem("SKD-D11", key, found, "fill or remove these rows")))
+
+
+def _check_contexts(
+    part: Part,
+    config: RunConfig,
+    key: str,
+    prompts: Prompts,
+    words: Words,
+    models: Mapping[str, PreTrainedModel],
+) -> None:
+    """Every prompt fits the context of each model with its longest response (SKD-D09)."""
+    from skd.sampling.cache import context_length
+    from skd.sampling.checks import require_prompts
+
+    lengths = [config.sampling.max_new_tokens] * len(prompts)
+    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
+        lengths = [len(ids) for ids in prompts.references]
+    for name, model in models.items():
+        with part.noting(), _placed(f"{key}, {name}"):
+            require_prompts(prompts, lengths, context_length(model), words.vocab_size)
+
+
+def check_template(part: Part, config: RunConfig, row: Row, words: Words) -> None:
+    """Whether the prompt is a prefix of the conversation (SKD-M09): a warning, since responses are then appended."""
+    if config.data.chat == "never" or words.tokenizer.chat_template is None:
+        part.facts.append("no chat template is used")
+        return
+    system = [] if config.data.system is None else [{"role": "system", "content": config.data.system}]
+    asked = [*system, {"role": "user", "content": row.prompt}]
+    try:
+        prompt = render(words.tokenizer, asked, add_generation_prompt=True)
+        answered = [*asked, {"role": "assistant", "content": row.response or "a"}]
+        whole = render(words.tokenizer, answered, add_generation_prompt=False)
+    except TemplateRefusal:
+        return  # told by encode_prompts, with the roles
+    part.facts.append("chat template used")
+    if not whole.startswith(prompt):
+        found = "the chat template writes a finished turn otherwise than it opens one"
+        remedy = "nothing need be done: responses are appended to the opened turn as they are"
+        part.warnings.append(Problem("SKD-M09", "data.chat", found, remedy))
