@@ -181,7 +181,7 @@ def refuse_denied_keys(name: str, path: str | Path, config: Mapping[str, Any]) -
         raise ModelError(
             Problem(
                 "SKD-M12" if denied != ["auto_map"] else "SKD-M11",
-                f"{name} {str(path)!r}: config.json",
+                f"{name} {str(path)!r}, config.json",
                 f"holds {', '.join(denied)}, which can lead to code or weights this loader does not run",
                 "use a model of a family that transformers ships, with plain safetensors weights",
             )

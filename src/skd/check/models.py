@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, resolve_model_path
+from skd.config import ModelConfig, RunConfig
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
@@ -87,12 +87,8 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
     return None
 
 
-def check_same(part: Part, config: RunConfig) -> None:
+def check_same(part: Part, path: str, teacher: ModelFiles, student: ModelFiles | None) -> None:
     """One model as both teacher and student is a warning (SKD-M19): there is nothing to learn but noise."""
-    teacher = config.teacher
-    if teacher is None:
-        return
-    ours, theirs = ((resolve_model_path(model.path), model.revision) for model in (config.student, teacher))
-    if ours == theirs:
-        found = f"is the student, too ({teacher.path}), so the two agree before the first step"
+    if student is not None and teacher.directory.resolve() == student.directory.resolve():
+        found = f"is the student, too ({path}), so the two agree before the first step"
         part.warnings.append(Problem("SKD-M19", "teacher", found, "name another teacher, unless this is meant"))

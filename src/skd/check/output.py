@@ -24,12 +24,14 @@ def check_output(part: Part, config: RunConfig) -> None:
     (SKD-K04). Nothing is made or written."""
     place = f"output {config.output!r}"
     try:
-        target = Path(config.output).resolve(strict=False)
-        above = _existing(target)
-    except (OSError, RuntimeError, ValueError) as error:
-        found = f"is no usable path ({getattr(error, 'strerror', None) or 'a link that leads to itself'})"
-        part.errors.append(_misplaced(place, found, "write another output"))
+        os.stat(config.output)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        part.errors.append(_misplaced(place, f"is no usable path ({error.strerror})", "write another output"))
         return
+    target = Path(os.path.realpath(config.output))
+    above = _existing(target)
     if not above.is_dir():
         part.errors.append(_misplaced(place, f"leads through {above}, which is a file", "write another output"))
     elif not os.access(above, os.W_OK | os.X_OK):
@@ -38,11 +40,12 @@ def check_output(part: Part, config: RunConfig) -> None:
     else:
         part.facts.append(f"{config.output} can be written")
     for key, path in _read_by(config).items():
-        _check_neighbour(part, place, target, key, Path(path).resolve(strict=False))
+        _check_neighbour(part, place, target, key, Path(os.path.realpath(path)))
 
 
 def _existing(path: Path) -> Path:
-    while not os.path.lexists(path):
+    """The path, or the nearest one above it that is there."""
+    while not os.path.exists(path):
         path = path.parent
     return path
 
@@ -77,7 +80,7 @@ def check_disk(part: Part, output: str, num_parameters: int) -> None:
     """Room for two checkpoints, since the new one is whole before the old one goes (SKD-K03)."""
     # Three float32 tensors per weight: itself and AdamW's two moments.
     needed = 2 * 3 * 4 * num_parameters
-    free = shutil.disk_usage(_existing(Path(output).resolve(strict=False))).free
+    free = shutil.disk_usage(_existing(Path(os.path.realpath(output)))).free
     part.facts.append(f"two checkpoints need {size_text(needed)}, {size_text(free)} are free")
     if free < needed:
         found = f"two checkpoints need {needed:,} bytes, and {free:,} bytes are free"

@@ -110,7 +110,7 @@ def _models(config: RunConfig, finish: Say) -> _Models:
         if found is None:
             continue
         if name == "teacher":
-            check_same(part, config)
+            check_same(part, model.path, found, files["student"])
         architecture = check_model(part, name, model, found)
         if architecture is not None:
             built[name] = architecture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -36,10 +36,10 @@ def blueprint(name: str, path: str, files: ModelFiles) -> PreTrainedModel:
     """
     where = str(files.directory)
     config = guarded(name, where, lambda: AutoConfig.from_pretrained(where, trust_remote_code=False))
-    _require_causal(name, path, config)
-    model, info = guarded(name, where, lambda: _empty(config, files))
+    model_class = _causal_class(name, path, config)
+    require_rewindable(name, model_class, config)
+    model, info = guarded(name, where, lambda: _empty(model_class, config, files))
     require_whole(name, where, info)
-    require_rewindable(name, model)
     if (files.directory / "generation_config.json").is_file():
         model.generation_config = guarded(name, where, lambda: _generation_config(files.directory))
     built: PreTrainedModel = model.eval()
@@ -52,19 +52,20 @@ def _generation_config(directory: Path) -> GenerationConfig:
     return loaded
 
 
-def _require_causal(name: str, path: str, config: PreTrainedConfig) -> None:
+def _causal_class(name: str, path: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         found = f"is of type {config.model_type}, for which transformers has no causal language model"
         raise ModelError(Problem("SKD-M20", f"{name} {path!r}", found, "use a decoder-only language model"))
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return cast("type[PreTrainedModel]", model_class)
 
 
-def _empty(config: PreTrainedConfig, files: ModelFiles) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _empty(model_class: Any, config: PreTrainedConfig, files: ModelFiles) -> tuple[PreTrainedModel, dict[str, Any]]:
     attention = attention_of(files.config, "sdpa")
     with torch.device("meta"):
         if files.tensors is None:
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False)
             return model, {}
-        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
             None,
             config=config,

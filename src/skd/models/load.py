@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from skd.config import resolve_model_path
@@ -58,7 +58,7 @@ def load_model(
         ),
     )
     require_whole(name, path, info)
-    require_rewindable(name, model)
+    require_rewindable(name, type(model), model.config)
     model.to(device)
     model.eval()
     loaded: PreTrainedModel = model
@@ -149,16 +149,15 @@ def require_whole(name: str, path: str | Path, info: dict[str, Any]) -> None:
         )
 
 
-def require_rewindable(name: str, model: PreTrainedModel) -> None:
+def require_rewindable(name: str, model_class: type[PreTrainedModel], full_config: PreTrainedConfig) -> None:
     """No layer holds a state that cannot be put back. Raises ModelError (SKD-M20)."""
-    config = model.config.get_text_config()
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if getattr(model, "_is_stateful", False) or not layer_types <= _REWINDABLE:
+    layer_types = set(getattr(full_config.get_text_config(), "layer_types", None) or ())
+    if getattr(model_class, "_is_stateful", False) or not layer_types <= _REWINDABLE:
         kinds = ", ".join(sorted(layer_types - _REWINDABLE)) or "recurrent state"
         raise ModelError(
             Problem(
                 "SKD-M20",
-                f"{name}: {type(model).__name__}",
+                f"{name} {model_class.__name__}",
                 f"has layers whose state cannot be rewound after a rejected draft ({kinds})",
                 "use a family with full or sliding-window attention",
             )

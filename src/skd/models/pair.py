@@ -198,7 +198,7 @@ def _require_form(name: str, model: PreTrainedModel) -> AttentionForm:
         raise ModelError(
             Problem(
                 "SKD-M20",
-                f"{name}: {type(model).__name__}",
+                f"{name} {type(model).__name__}",
                 "its forward with a rewound key-value cache does not reproduce its plain forward",
                 "use a supported family, or report the family's name",
             )
