@@ -211,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SkdError as error:
-        _print_error(str(error))
+        from skd.config.credentials import hidden
+
+        _print_error(hidden(str(error)))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -282,13 +284,13 @@ def _fault(error: Exception) -> str:
     import tempfile
     import traceback
 
-    from skd.config.credentials import quoted
+    from skd.config.credentials import hidden, quoted
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="skd-traceback-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
     ) as file:
-        file.write("".join(traceback.format_exception(error)))
-    what = f"{type(error).__name__}: {quoted(str(error), 200)[1:-1]}"
+        file.write(hidden("".join(traceback.format_exception(error))))
+    what = f"{type(error).__name__}: {quoted(hidden(str(error)), 200)[1:-1]}"
     return f"error[SKD-70] unexpected {what}; this is a fault of skd: please report it with {file.name}"
 
 
