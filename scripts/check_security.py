@@ -1,8 +1,8 @@
 """Security rules that can be read off the syntax tree; SECURITY.md says what they defend.
 
 No pickle, no evaluation of text, no shell, no code loaded by a name from outside, safetensors only, TLS verified, every
-network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal. A place that needs an exception stands in EXCEPTIONS with its reason; one that no longer needs
-it is a finding too.
+network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal. A place that
+needs an exception stands in EXCEPTIONS with its reason; one that no longer needs it is a finding too.
 """
 
 from __future__ import annotations
