@@ -17,7 +17,9 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "model_files", "rendering", "text", "types", "versions"})
+_GROUND = frozenset(
+    {"config", "display", "errors", "faults", "model_files", "rendering", "schedule", "text", "types", "versions"}
+)
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
@@ -28,13 +30,14 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "versions": frozenset(),
     "display": frozenset({"text"}),
     "types": frozenset({"errors"}),
+    "schedule": frozenset({"errors"}),
     "config": frozenset({"errors"}),
     "model_files": frozenset({"config", "errors"}),
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
     "models": _GROUND | {"data", "sampling"},
-    "objectives": frozenset({"errors", "types"}),
+    "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "check": _GROUND | {"data", "models", "objectives", "sampling"},
     "train": _METHOD | {"check"},

@@ -7,31 +7,32 @@ interleaved sampler: the gate that keeps nothing and the gate that keeps everyth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from skd.errors import DataError, Problem
+from skd.errors import ConfigError, DataError, Problem
 from skd.models.score import score
-from skd.sampling import AcceptAll, AcceptNone, Gate, TopK, TopP, Warp, interleave
+from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
-from skd.types import DATA, Prompts, Rollout
+from skd.schedule import Number, ends, value_at
+from skd.types import DATA, Prompts, Rollout, merged
 
 if TYPE_CHECKING:
-    from skd.config.schema import GateConfig, RunConfig
     from skd.models.pair import Pair
 
 __all__ = [
     "DataSet",
     "Interleaved",
+    "Mixture",
     "Policy",
     "RolloutKey",
     "Sampling",
+    "Staged",
     "Student",
     "Teacher",
-    "build_gate",
-    "build_policy",
 ]
 
 
@@ -42,8 +43,12 @@ class RolloutKey:
     seed: int
     epochs: Sequence[int]
     """One per prompt: the pass over the data in which it is used."""
-    step: int
-    """Optimiser step, from 0, for gates with schedules."""
+    progress: float = 0.0
+    """Share of the training done, in [0, 1], for schedules and stages."""
+
+    def select(self, index: Sequence[int]) -> RolloutKey:
+        """The key of the prompts at ``index``."""
+        return replace(self, epochs=[self.epochs[i] for i in index])
 
 
 class Policy(Protocol):
@@ -83,6 +88,7 @@ class DataSet:
         require_prompts(prompts, [len(ids) for ids in prompts.references], pair.context, pair.vocab_size)
         prompt_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.ids]
         response_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.references]
+        masks = prompts.reference_masks
         return Rollout(
             prompt_ids=prompt_ids,
             response_ids=response_ids,
@@ -91,6 +97,7 @@ class DataSet:
             sample_ids=list(prompts.sample_ids),
             response_index=[0] * len(prompts),
             evidence=score(pair.required_teacher, prompt_ids, response_ids) if self.evidence else None,
+            masks=None if masks is None else [torch.tensor(list(mask), dtype=torch.bool) for mask in masks],
             tokenizer=pair.tokenizer,
         )
 
@@ -119,7 +126,7 @@ class Interleaved:
             stop_strings=sampling.stop_strings,
             seed=key.seed,
             epoch=key.epochs,
-            step=key.step,
+            progress=key.progress,
             evidence=sampling.evidence,
         )
 
@@ -146,36 +153,61 @@ class Teacher:
         return Interleaved(gate=AcceptNone(), sampling=self.sampling).rollout(pair, prompts, key)
 
 
-def build_gate(config: GateConfig) -> Gate:
-    """The gate that a config names."""
-    if config.kind == "top_k":
-        return TopK(config.k)
-    if config.kind == "top_p":
-        return TopP(config.p)
-    return AcceptAll() if config.kind == "accept_all" else AcceptNone()
+@dataclass(frozen=True)
+class Mixture:
+    """Each response by one of several policies (ImitKD: Lin et al., 2020, arXiv 2009.07253).
 
-
-def build_policy(config: RunConfig) -> Policy:
-    """The policy that a config names, with its sampling settings.
-
-    Evidence is kept only where the objective needs the teacher and ``sampling.evidence`` is ``keep``; otherwise the
-    training step computes it by one more forward.
+    The coin is a function of (seed, epoch, sample id), so that ranks, batches and resumes agree. Weights need not add
+    up to 1; a schedule runs over training. Raises ConfigError without a policy, or for a negative weight.
     """
-    policy, settings = config.resolved_policy, config.sampling
-    evidence = config.resolved_objective.kind != "nll" and settings.evidence == "keep"
-    sampling = Sampling(
-        student_warp=Warp(settings.student.temperature, settings.student.top_p),
-        teacher_warp=Warp(settings.teacher.temperature, settings.teacher.top_p),
-        max_new_tokens=settings.max_new_tokens,
-        slots=settings.slots,
-        responses_per_prompt=settings.responses_per_prompt,
-        stop_strings=tuple(settings.stop_strings),
-        evidence=evidence,
-    )
-    if policy.kind == "data_set":
-        return DataSet(evidence)
-    if policy.kind == "teacher":
-        return Teacher(sampling)
-    if policy.kind == "student":
-        return Student(sampling)
-    return Interleaved(build_gate(policy.gate), policy.block, sampling)
+
+    policies: tuple[Policy, ...]
+    weights: tuple[Number, ...]
+
+    def __post_init__(self) -> None:
+        if not self.policies or len(self.policies) != len(self.weights):
+            found = f"has {len(self.policies)} policies and {len(self.weights)} weights"
+            raise ConfigError(Problem("SKD-C07", "policy.parts", found, "give every policy one weight"))
+        if any(end < 0.0 for weight in self.weights for end in ends(weight)):
+            found = "has a negative weight"
+            raise ConfigError(Problem("SKD-C07", "policy.parts", found, "weights are 0 or more"))
+
+    def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
+        """Each policy writes its own prompts; the responses come back in the order of the prompts."""
+        chosen = self.choose(prompts, key)
+        parts = []
+        for number, policy in enumerate(self.policies):
+            index = [i for i, choice in enumerate(chosen) if choice == number]
+            if index:
+                parts.append((index, policy.rollout(pair, prompts.select(index), key.select(index))))
+        return merged(parts)
+
+    def choose(self, prompts: Prompts, key: RolloutKey) -> list[int]:
+        """Which policy writes each prompt's responses. Raises ConfigError when all weights are 0 at this point."""
+        position = torch.zeros(1)
+        weights = torch.tensor([float(value_at(weight, key.progress, position)) for weight in self.weights])
+        if not weights.sum() > 0.0:
+            found = f"all weights are 0 when {key.progress:.0%} of the training is done"
+            raise ConfigError(Problem("SKD-C07", "policy.parts", found, "let one weight be above 0 throughout"))
+        epochs, samples = torch.tensor(list(key.epochs)), torch.tensor(list(prompts.sample_ids))
+        coins = uniform(key.seed, Purpose.COIN, epochs, samples, 0, 0)
+        return draw((weights / weights.sum()).log().expand(len(prompts), -1), coins).tolist()
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Policies that follow each other, each for a share of the optimiser steps (two-stage KD: supervised, then
+    on-policy). The shares add up to 1. Raises ConfigError when they do not."""
+
+    policies: tuple[Policy, ...]
+    shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.policies) != len(self.shares) or abs(sum(self.shares) - 1.0) > 1e-6:
+            found = f"has {len(self.policies)} policies and shares {self.shares}"
+            raise ConfigError(Problem("SKD-C07", "policy.parts", found, "give one share for each; they add up to 1"))
+
+    def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
+        """By the policy whose stage it is."""
+        ended = [end <= key.progress + 1e-9 for end in accumulate(self.shares)]
+        return self.policies[min(sum(ended), len(self.policies) - 1)].rollout(pair, prompts, key)

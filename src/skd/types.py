@@ -23,7 +23,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DATA", "STUDENT", "TEACHER", "Head", "LossSum", "Prompts", "Rollout", "SamplerStats"]
+__all__ = ["DATA", "STUDENT", "TEACHER", "Head", "LossSum", "Prompts", "Rollout", "SamplerStats", "merged"]
 
 DATA, STUDENT, TEACHER = 0, 1, 2
 """Authors of a token. Kept for every response token, to the end."""
@@ -39,12 +39,20 @@ class Prompts:
     """Row number in the data set, R of them. Keys the noise, so it must not depend on the batch."""
     references: Sequence[Sequence[int]] | None = None
     """Reference responses as token ids, end token included; None when the data has none."""
+    reference_masks: Sequence[Sequence[bool]] | None = None
+    """Which tokens of each reference are learned from, one mask as long as its reference; None when all are.
+    A reference of several turns holds tokens of the user and of the template, which are context only."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless there is one sample id, and one reference if any, for every prompt."""
-        for name, items in (("sample_ids", self.sample_ids), ("references", self.references)):
+        """Raises ValueError unless every prompt has one sample id, and one reference and one mask if any."""
+        for name in ("sample_ids", "references", "reference_masks"):
+            items = getattr(self, name)
             if items is not None and len(items) != len(self.ids):
                 raise ValueError(f"{name} has {len(items)} entries and ids has {len(self.ids)}; one for every prompt")
+        if self.reference_masks is not None:
+            lengths = [len(reference) for reference in self.references or ()]
+            if [len(mask) for mask in self.reference_masks] != lengths:
+                raise ValueError("a mask of reference_masks is not as long as its reference")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,7 +60,8 @@ class Prompts:
     def select(self, index: Sequence[int]) -> Prompts:
         """The prompts at ``index``, in that order."""
         references = None if self.references is None else [self.references[i] for i in index]
-        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references)
+        masks = None if self.reference_masks is None else [self.reference_masks[i] for i in index]
+        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references, masks)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,10 @@ class Rollout:
     evidence: list[Tensor] | None = None
     """R tensors [L, D_teacher]: the teacher's last hidden state that predicts each response token. None when the
     objective needs no teacher, or when it is to be recomputed."""
+    student_logp: list[Tensor] | None = None
+    """R float32 tensors [L]: the student's raw log-prob of each token when it was written; None where not kept."""
+    masks: list[Tensor] | None = None
+    """R bool tensors [L]: which response tokens are learned from; None when all are."""
     stats: SamplerStats = field(default_factory=SamplerStats)
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
@@ -171,6 +184,10 @@ class Rollout:
             raise ValueError("this rollout carries no tokenizer; decode response_ids yourself")
         return [str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)) for ids in self.response_ids]
 
+    def with_full_masks(self) -> Rollout:
+        """The same with masks that leave nothing out."""
+        return replace(self, masks=[torch.ones(len(ids), dtype=torch.bool) for ids in self.response_ids])
+
     def select(self, index: Sequence[int]) -> Rollout:
         """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""
 
@@ -186,7 +203,59 @@ class Rollout:
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
             evidence=None if self.evidence is None else pick(self.evidence),
+            student_logp=None if self.student_logp is None else pick(self.student_logp),
+            masks=None if self.masks is None else pick(self.masks),
         )
+
+
+def merged(parts: Sequence[tuple[Sequence[int], Rollout]]) -> Rollout:
+    """One rollout of several, each given with the places its prompts have among all prompts, every place once.
+
+    Responses to one prompt stay next to each other. What only some of the parts have (evidence, masks, log-probs) is
+    kept where it can be completed, and otherwise left out. Raises ValueError for no part.
+    """
+    if not parts:
+        raise ValueError("there is nothing to merge")
+    whole = [rollout for _, rollout in parts]
+    rows = [
+        (place, part, row)
+        for part, (places, rollout) in enumerate(parts)
+        for row, place in enumerate(_place_of_each_response(places, rollout))
+    ]
+    order = [(part, row) for _, part, row in sorted(rows)]
+
+    def gather(name: str) -> list[Any]:
+        columns = [getattr(rollout, name) for rollout in whole]
+        return [columns[part][row] for part, row in order]
+
+    def gather_if_all(name: str) -> list[Any] | None:
+        return None if any(getattr(rollout, name) is None for rollout in whole) else gather(name)
+
+    masked = any(rollout.masks is not None for rollout in whole)
+    if masked:
+        whole = [rollout if rollout.masks is not None else rollout.with_full_masks() for rollout in whole]
+    return replace(
+        whole[0],
+        prompt_ids=gather("prompt_ids"),
+        response_ids=gather("response_ids"),
+        authors=gather("authors"),
+        truncated=torch.stack(gather("truncated")),
+        sample_ids=gather("sample_ids"),
+        response_index=gather("response_index"),
+        evidence=gather_if_all("evidence"),
+        student_logp=gather_if_all("student_logp"),
+        masks=gather("masks") if masked else None,
+        stats=sum((rollout.stats for rollout in whole), SamplerStats()),
+    )
+
+
+def _place_of_each_response(places: Sequence[int], rollout: Rollout) -> list[int]:
+    """A prompt's first response has the index 0; those that follow are of the same prompt."""
+    number, found = -1, []
+    for index in rollout.response_index:
+        number += index == 0
+        found.append(places[number])
+    return found
 
 
 @dataclass(frozen=True)
@@ -196,4 +265,8 @@ class LossSum:
     loss: Tensor
     """Scalar: sum over tokens of weight x token loss. Carries the gradient."""
     token_loss_N: Tensor
-    """float32 [N], detached: the unweighted loss of each token, for logs and the token view."""
+    """float32 [N], detached: the unweighted loss of each token."""
+    token_nll_N: Tensor
+    """float32 [N], detached: its negative log-likelihood under the student, for the logs."""
+    token_kl_N: Tensor | None = None
+    """float32 [N], detached: the forward KL to the teacher there, for the logs; None without a teacher."""

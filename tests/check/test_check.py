@@ -67,8 +67,8 @@ def test_the_exit_code_is_that_of_the_gravest(bench: Bench, look: Look) -> None:
 WARNINGS: dict[str, tuple[Callable[[Bench], object], str, str]] = {
     "leak": (
         lambda b: b.rows(GOOD_ROWS[2], row("t50"), name="validation.jsonl"),
-        "warning[SKD-D07] data.validation: 1 of 2 validation prompts are also training prompts, first row 0; remove "
-        "them from one of the two",
+        "warning[SKD-D07] data.validation: 1 of 2 rows are training rows too, first row 0, which is training row 2; "
+        "take them out of one of the two",
         "",
     ),
     "one model": (

@@ -154,8 +154,8 @@ FAULTS = {
         3,
         "D07",
         "data.validation",
-        "1 of 4 validation prompts are also training prompts, first row 3",
-        "remove them",
+        "1 of 4 rows are training rows too, first row 3, which is training row 0",
+        "take them out",
         ["--fail-on-leak"],
     ),
     "long prompt": Fault(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,6 +266,10 @@ OVERRIDES = [
     ("train.lr=[1", "C02] --override train.lr:3: is not valid YAML"),
     ("output=sk-abcdef", "C11] --override output: the value of output looks like a secret"),
     ("method=skdd", 'C05] --override method: method is the text "skdd", expected one of sft'),
+    (
+        "sampling.stop_strings.0.x=1",
+        "C06] --override sampling.stop_strings.0.x: sampling.stop_strings is a mapping, expected a list",
+    ),
     ("output=&a b", "C09] --override output: a YAML anchor or alias (& or *) is used"),
 ]
 
@@ -280,6 +285,19 @@ def test_an_override_of_a_value_with_no_keys_is_refused(problems: Problems) -> N
     assert problems(f"train: 5\n{BASE}", "train.lr=1")[0] == (
         "error[SKD-C05] --override train.lr: train has no keys of its own; override train as a whole"
     )
+
+
+def test_an_override_reaches_into_a_list_that_is_there(problems: Problems, load: Callable[..., Any]) -> None:
+    text = f"train: {{betas: [0.9, 0.9]}}\n{BASE}"
+    assert load(text, "train.betas.1=0.5").train.betas == (0.9, 0.5)
+    assert problems(text, "train.betas.1=2")[0].startswith(
+        "error[SKD-C07] --override train.betas.1: train.betas.1 is 2, expected a number of at least 0 and below 1; "
+    )
+    assert problems(text, "train.betas.2=0.5", "train.betas.x=0.5") == [
+        f"error[SKD-C05] --override train.betas.{key}: train.betas is a list of 2, whose items are train.betas.0 and "
+        "so on; override train.betas as a whole"
+        for key in "2x"
+    ]
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(problems: Problems) -> None:

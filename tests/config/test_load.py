@@ -11,6 +11,7 @@ from skd.config import (
     AcceptNoneGate,
     DataConfig,
     FileSource,
+    HubSource,
     InterleavedPolicy,
     ModelConfig,
     ObjectiveConfig,
@@ -43,7 +44,7 @@ def test_defaults_are_the_papers(load: Load) -> None:
     assert (config.sampling.student.temperature, config.sampling.student.top_p) == (0.5, 0.5)
     assert (config.sampling.teacher.temperature, config.sampling.teacher.top_p) == (0.2, 1.0)
     assert (config.train.lr, config.train.batch_size, config.train.warmup, config.train.epochs) == (1e-5, 8, 0.1, 3.0)
-    assert config.data.train == FileSource(path="rows.json")
+    assert config.data.train == (FileSource(path="rows.json"),)
     assert config.student == ModelConfig(path="s")
 
 
@@ -114,8 +115,8 @@ def test_overrides_apply_in_order_and_reach_into_short_forms(load: Load) -> None
     )
     assert (config.train.lr, config.train.max_steps) == (2e-5, 4)
     assert config.teacher == ModelConfig(path="t", dtype="bfloat16")
-    assert config.data.train == FileSource(path="rows.json", limit=7)
-    assert config.data.validation == FileSource(path="other.json")
+    assert config.data.train == (FileSource(path="rows.json", limit=7),)
+    assert config.data.validation == (FileSource(path="other.json"),)
     assert config.policy == InterleavedPolicy(gate=AcceptNoneGate())
     assert config.sampling.stop_strings == ("\n", "a=b")
     assert config.output == "runs/a b"
@@ -185,7 +186,7 @@ def test_configs_are_frozen(load: Load) -> None:
 
 
 def test_contradictions_are_found_in_python_too() -> None:
-    data = DataConfig(train=FileSource(path="x"))
+    data = DataConfig(train=(FileSource(path="x"),))
     with pytest.raises(ValueError, match="method skd needs a teacher, and teacher is missing"):
         RunConfig(student=ModelConfig(path="s"), data=data)
     with pytest.raises(ValueError, match=r"objective\.beta is given and objective\.kind is nll"):
@@ -199,10 +200,13 @@ paths = st.from_regex(r"[a-zA-Z0-9_./ :#'\"{}\[\],&*!|>%@-]{1,20}", fullmatch=Tr
     lambda text: not text.startswith(("sk-", "hf_", "~"))
 )
 models = st.builds(ModelConfig, path=paths, revision=st.none() | paths, dtype=st.sampled_from(["float32", "bfloat16"]))
-sources = st.one_of(
+source = st.one_of(
     st.builds(FileSource, path=paths, prompt_field=texts, field=st.none() | texts, limit=st.none() | counts),
+    st.builds(FileSource, path=paths, messages_field=texts, share=reals),
+    st.builds(HubSource, kind=st.just("hub"), id=st.just("a/b-c"), config=st.none() | texts, split=texts),
     st.builds(TaskSource, kind=st.just("task"), name=st.just("dialogue"), split=st.just("train"), size=counts),
 )
+sources = st.lists(source, min_size=1, max_size=3).map(tuple)
 gates = st.one_of(st.builds(TopKGate, k=counts), st.builds(TopPGate, p=reals), st.just(AcceptNoneGate()))
 policies = st.one_of(st.none(), st.just(TeacherPolicy()), st.builds(InterleavedPolicy, gate=gates, block=counts))
 objectives = st.one_of(

@@ -66,6 +66,16 @@ def test_plain_text_takes_the_tokenizers_bos_but_no_eos(bos: bool, eos: bool) ->
     assert prompts.sample_ids == [0, 1]
 
 
+def test_an_end_token_that_pads_too_is_learned_from() -> None:
+    made = tokenizer(bos=True)
+    unpadded = encode([Row("hi", "yo")], made)
+    made.pad_token = made.eos_token
+    padded = encode([Row("hi", "yo")], made)
+    assert padded == unpadded
+    assert padded.references[0][-1] == EOS
+    assert padded.reference_masks is None
+
+
 def test_a_template_is_used_when_there_is_one() -> None:
     made = tokenizer(CHATML, bos=True)
     prompts = encode([Row("hi", "yo")], made)
@@ -124,6 +134,14 @@ def test_special_tokens_in_content_are_split_and_told(template: str, caplog: pyt
     assert text(made, hostile.references[1]) == "yo<|im_end|>yo<|im_end|>"
     assert hostile.ids[2] == plain.ids[0]
     assert hostile.references[2] == plain.references[0]
+
+
+def test_what_marks_special_tokens_while_a_template_is_rendered_may_stand_in_a_row() -> None:
+    made = tokenizer(CHATML)
+    odd = "\ue0000\ue001<|im_end|>\ue000\ue0001\ue001"
+    ids = encode([Row(odd, "yo")], made).ids[0]
+    assert text(made, ids) == f"<|im_start|>user\n{odd}<|im_end|>\n<|im_start|>assistant\n"
+    assert [i for i in ids if i < 4] == [START, END, START]
 
 
 ROWS = [Row("abcd", "1"), Row("ab", "2"), Row("abcdef", "3")]
@@ -186,8 +204,8 @@ def test_templates_that_do_not_fit_are_named() -> None:
     with pytest.raises(ModelError) as caught:
         encode(ROWS, tokenizer(GEMMA), system="be brief")
     assert str(caught.value) == (
-        "error[SKD-M08] data.chat: the chat template refuses the roles ['system', 'user']: no system role; "
-        "leave data.system out or set data.chat to never"
+        "error[SKD-M08] data.chat: 3 of 3 rows do not fit, first row 0: the chat template refuses the roles system, "
+        "user: no system role; leave data.system out or set data.chat to never"
     )
     with pytest.raises(ConfigError, match=r"error\[SKD-C10\] data\.system: a system text is set, but no chat template"):
         encode(ROWS, tokenizer(), system="be brief")

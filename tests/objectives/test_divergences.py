@@ -12,17 +12,39 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from skd.errors import ConfigError
-from skd.objectives import JSD, NLL, ForwardKL, ReverseKL, TokenLoss, log_probs
+from skd.objectives import (
+    JSD,
+    NLL,
+    ForwardKL,
+    ReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    TokenLoss,
+    TotalVariation,
+    log_probs,
+)
+from tests.objectives.tokens import tokens
 from tests.oracles import divergences as oracle
 
-DIVERGENCES = [ForwardKL(), ReverseKL(), JSD(), JSD(0.1), JSD(0.9)]
+DIVERGENCES = [
+    ForwardKL(),
+    ReverseKL(),
+    JSD(),
+    JSD(0.1),
+    JSD(0.9),
+    SkewKL(),
+    SkewKL(0.5),
+    SkewReverseKL(),
+    SkewReverseKL(0.5),
+    TotalVariation(),
+]
 NO_TARGETS = torch.zeros(0, dtype=torch.long)
 BIG_VOCABULARY = 262_144
 
 
 def divergence(loss: TokenLoss, student_NV: Tensor, teacher_NV: Tensor) -> Tensor:
     """The loss of probabilities, for tests that think in them."""
-    return loss(student_NV.log(), teacher_NV.log(), NO_TARGETS)
+    return loss(tokens(student_NV.log(), teacher_NV.log(), NO_TARGETS))
 
 
 def random_logp(num_tokens: int, vocab: int, spread: float = 2.0, seed: int = 0) -> Tensor:
@@ -38,7 +60,7 @@ def test_a_distribution_has_no_divergence_from_itself(loss: TokenLoss) -> None:
     logits_NV = 3.0 * torch.randn(4, 1000, generator=torch.Generator().manual_seed(0))
     logits_NV.requires_grad_()
     logp_NV = torch.log_softmax(logits_NV, -1)
-    loss_N = loss(logp_NV, logp_NV.detach(), NO_TARGETS)
+    loss_N = loss(tokens(logp_NV, logp_NV.detach(), NO_TARGETS))
     loss_N.sum().backward()
     assert loss_N.abs().max() <= 1e-7
     assert logits_NV.grad is not None
@@ -52,21 +74,21 @@ def test_divergences_are_not_negative(loss: TokenLoss, distance: float, spread: 
     generator = torch.Generator().manual_seed(1)
     logits_NV = spread * torch.randn(8, 5000, generator=generator)
     moved_NV = logits_NV + distance * torch.randn(8, 5000, generator=generator)
-    loss_N = loss(torch.log_softmax(logits_NV, -1), torch.log_softmax(moved_NV, -1), NO_TARGETS)
+    loss_N = loss(tokens(torch.log_softmax(logits_NV, -1), torch.log_softmax(moved_NV, -1), NO_TARGETS))
     assert loss_N.min() >= -1e-7
 
 
 def test_reverse_kl_is_forward_kl_with_the_roles_swapped() -> None:
     a_NV, b_NV = random_logp(5, 40, seed=1), random_logp(5, 40, seed=2)
-    assert torch.equal(ForwardKL()(a_NV, b_NV, NO_TARGETS), ReverseKL()(b_NV, a_NV, NO_TARGETS))
-    assert not torch.allclose(ForwardKL()(a_NV, b_NV, NO_TARGETS), ReverseKL()(a_NV, b_NV, NO_TARGETS))
+    assert torch.equal(ForwardKL()(tokens(a_NV, b_NV, NO_TARGETS)), ReverseKL()(tokens(b_NV, a_NV, NO_TARGETS)))
+    assert not torch.allclose(ForwardKL()(tokens(a_NV, b_NV, NO_TARGETS)), ReverseKL()(tokens(a_NV, b_NV, NO_TARGETS)))
 
 
 def test_jsd_with_the_roles_swapped_is_jsd_with_beta_mirrored() -> None:
     a_NV, b_NV = random_logp(5, 40, seed=1), random_logp(5, 40, seed=2)
-    torch.testing.assert_close(JSD()(a_NV, b_NV, NO_TARGETS), JSD()(b_NV, a_NV, NO_TARGETS))
-    torch.testing.assert_close(JSD(0.2)(a_NV, b_NV, NO_TARGETS), JSD(0.8)(b_NV, a_NV, NO_TARGETS))
-    assert not torch.allclose(JSD(0.2)(a_NV, b_NV, NO_TARGETS), JSD(0.8)(a_NV, b_NV, NO_TARGETS))
+    torch.testing.assert_close(JSD()(tokens(a_NV, b_NV, NO_TARGETS)), JSD()(tokens(b_NV, a_NV, NO_TARGETS)))
+    torch.testing.assert_close(JSD(0.2)(tokens(a_NV, b_NV, NO_TARGETS)), JSD(0.8)(tokens(b_NV, a_NV, NO_TARGETS)))
+    assert not torch.allclose(JSD(0.2)(tokens(a_NV, b_NV, NO_TARGETS)), JSD(0.8)(tokens(a_NV, b_NV, NO_TARGETS)))
 
 
 @pytest.mark.parametrize("beta", [0.01, 0.3, 0.5, 0.9])
@@ -79,14 +101,14 @@ def test_jsd_of_disjoint_distributions_is_the_entropy_of_the_mixture(beta: float
 
 def test_jsd_is_at_most_ln_2_and_needs_no_common_mass() -> None:
     far_NV = torch.log_softmax(torch.tensor([[0.0, 1000.0], [1000.0, 0.0]]), -1)
-    loss_N = JSD()(far_NV, far_NV.flip(0), NO_TARGETS)
+    loss_N = JSD()(tokens(far_NV, far_NV.flip(0), NO_TARGETS))
     torch.testing.assert_close(loss_N, torch.full((2,), math.log(2)))
 
 
 @pytest.mark.parametrize("end", [0.0, 1.0])
 def test_jsd_tends_to_0_at_both_ends(end: float) -> None:
     a_NV, b_NV = random_logp(5, 40, seed=1), random_logp(5, 40, seed=2)
-    values = [JSD(abs(end - distance))(a_NV, b_NV, NO_TARGETS).max().item() for distance in (1e-1, 1e-3, 1e-5)]
+    values = [JSD(abs(end - distance))(tokens(a_NV, b_NV, NO_TARGETS)).max().item() for distance in (1e-1, 1e-3, 1e-5)]
     assert values[0] > 10 * values[1] > 100 * values[2] > 0
     assert values[2] < 1e-4
 
@@ -124,13 +146,13 @@ def test_the_written_out_numbers_are_what_the_fractions_say() -> None:
 
 
 def test_nll_is_minus_the_log_probability_of_the_target() -> None:
-    loss_N = NLL()(torch.cat([Q, Q]).log(), None, torch.tensor([0, 1]))
+    loss_N = NLL()(tokens(torch.cat([Q, Q]).log(), None, torch.tensor([0, 1])))
     torch.testing.assert_close(loss_N, torch.tensor([math.log(4), math.log(4 / 3)]))
 
 
 def test_hand_worked_gradient_of_forward_kl_for_the_logits_is_student_minus_teacher() -> None:
     logits_NV = Q.log().requires_grad_()
-    ForwardKL()(torch.log_softmax(logits_NV, -1), P.log(), NO_TARGETS).sum().backward()
+    ForwardKL()(tokens(torch.log_softmax(logits_NV, -1), P.log(), NO_TARGETS)).sum().backward()
     torch.testing.assert_close(logits_NV.grad, torch.tensor([[-0.25, 0.25]]))
 
 
@@ -161,7 +183,7 @@ def errors_at_a_large_vocabulary(loss: TokenLoss, distance: float, spread: float
     teacher_logits_NV = student_logits_NV + distance * torch.randn(2, BIG_VOCABULARY, generator=generator)
     targets_N = torch.tensor([0, BIG_VOCABULARY - 1])
     student_logits_NV.requires_grad_()
-    loss_N = loss(log_probs(student_logits_NV), log_probs(teacher_logits_NV), targets_N)
+    loss_N = loss(tokens(log_probs(student_logits_NV), log_probs(teacher_logits_NV), targets_N))
     loss_N.sum().backward()
 
     student_NV = oracle.softmax(student_logits_NV.detach().double().numpy())
@@ -209,7 +231,7 @@ def test_a_gradient_for_the_teacher_is_right_too(loss: TokenLoss) -> None:
     """Losses are functions of two distributions; a learned target would need this side."""
     student_logp_NV = random_logp(3, 7, seed=1)
     teacher_logits_NV = random_logp(3, 7, seed=2).requires_grad_()
-    loss(student_logp_NV, torch.log_softmax(teacher_logits_NV, -1), NO_TARGETS).sum().backward()
+    loss(tokens(student_logp_NV, torch.log_softmax(teacher_logits_NV, -1), NO_TARGETS)).sum().backward()
     # By the swap, the teacher's gradient is the student's gradient of the mirrored loss.
     mirrored = {ForwardKL: ReverseKL(), ReverseKL: ForwardKL()}.get(type(loss)) or JSD(1 - loss.beta)  # type: ignore[attr-defined]
     teacher_NV, student_NV = (x.detach().exp().double().numpy() for x in (teacher_logits_NV, student_logp_NV))
@@ -221,9 +243,9 @@ def test_a_gradient_for_the_teacher_is_right_too(loss: TokenLoss) -> None:
 def test_half_precision_log_probs_are_summed_in_float32() -> None:
     a_NV, b_NV = random_logp(2, 5000, seed=1).bfloat16(), random_logp(2, 5000, seed=2).bfloat16()
     for loss in DIVERGENCES:
-        loss_N = loss(a_NV, b_NV, NO_TARGETS)
+        loss_N = loss(tokens(a_NV, b_NV, NO_TARGETS))
         assert loss_N.dtype == torch.float32
-        assert torch.equal(loss_N, loss(a_NV.float(), b_NV.float(), NO_TARGETS))
+        assert torch.equal(loss_N, loss(tokens(a_NV.float(), b_NV.float(), NO_TARGETS)))
 
 
 # ---- zero probabilities
@@ -245,7 +267,7 @@ def test_gradients_are_finite_and_values_true_for_every_pattern_of_zero_probabil
     student_logits_V.requires_grad_()
     target_N = torch.zeros(1, dtype=torch.long)
     student_logp_NV = torch.log_softmax(student_logits_V[None], -1)
-    loss_N = loss(student_logp_NV, torch.log_softmax(teacher_logits_V[None], -1), target_N)
+    loss_N = loss(tokens(student_logp_NV, torch.log_softmax(teacher_logits_V[None], -1), target_N))
     loss_N.sum().backward()
 
     assert student_logits_V.grad is not None
@@ -261,15 +283,17 @@ def test_ids_that_neither_gives_mass_change_nothing() -> None:
     student_NV, teacher_NV = random_logp(3, 6, seed=1), random_logp(3, 6, seed=2)
     padding_NV = torch.full((3, 2), -math.inf)
     for loss in DIVERGENCES:
-        padded_N = loss(torch.cat([student_NV, padding_NV], -1), torch.cat([teacher_NV, padding_NV], -1), NO_TARGETS)
-        torch.testing.assert_close(padded_N, loss(student_NV, teacher_NV, NO_TARGETS), rtol=1e-6, atol=0)
+        padded_N = loss(
+            tokens(torch.cat([student_NV, padding_NV], -1), torch.cat([teacher_NV, padding_NV], -1), NO_TARGETS)
+        )
+        torch.testing.assert_close(padded_N, loss(tokens(student_NV, teacher_NV, NO_TARGETS)), rtol=1e-6, atol=0)
 
 
 def test_a_broken_student_is_not_hidden() -> None:
     broken_NV = random_logp(2, 6)
     broken_NV[0, 3] = math.nan
     for loss in DIVERGENCES:
-        assert loss(broken_NV, random_logp(2, 6, seed=1), NO_TARGETS).isnan().tolist() == [True, False]
+        assert loss(tokens(broken_NV, random_logp(2, 6, seed=1), NO_TARGETS)).isnan().tolist() == [True, False]
 
 
 # ---- use
@@ -289,7 +313,7 @@ def test_jsd_refuses_a_beta_outside_the_open_interval(beta: float) -> None:
 def test_a_divergence_without_a_teacher_is_a_fault_of_the_caller(loss: TokenLoss) -> None:
     assert loss.needs_teacher
     with pytest.raises(ValueError, match="teacher_logp_NV is None"):
-        loss(random_logp(1, 3), None, NO_TARGETS)
+        loss(tokens(random_logp(1, 3), None, NO_TARGETS))
 
 
 def test_losses_are_values() -> None:

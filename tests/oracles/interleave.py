@@ -29,6 +29,8 @@ class Look:
     position: int
     teacher_raw_V: Floats
     """Raw teacher logits."""
+    student_raw_V: Floats
+    """Raw student logits."""
     student_drawn_V: Floats
     """Probabilities after the student's warp."""
     teacher_drawn_V: Floats
@@ -70,6 +72,16 @@ def top_k(k: int) -> Gate:
     return gate
 
 
+def falling_top_k(start: int, end: int, tokens: int) -> Gate:
+    """Adaptive K: K falls in a straight line from ``start`` to ``end`` over ``tokens`` tokens, and stays there."""
+
+    def gate(look: Look) -> Verdict:
+        share = min(look.position / tokens, 1.0)
+        return top_k(round(start + (end - start) * share))(look)
+
+    return gate
+
+
 def top_p(mass: float) -> Gate:
     """The draft is in the smallest set of the teacher's most probable tokens that holds ``mass``."""
 
@@ -107,27 +119,28 @@ def ipd(g: float) -> Gate:
     return gate
 
 
-def ca_opd(floor: float) -> Gate:
-    """The teacher's raw probability of the draft reaches a floor; otherwise its most probable token."""
+def min_prob(floor: float) -> Gate:
+    """CA-OPD: the teacher's raw probability of the draft reaches a floor."""
 
     def gate(look: Look) -> Verdict:
         probability = softmax(look.teacher_raw_V)[look.draft]
-        return Verdict(bool(probability >= floor), int(look.teacher_raw_V.argmax()), float(abs(probability - floor)))
+        return _teacher_draw(look, bool(probability >= floor), float(abs(probability - floor)))
 
     return gate
 
 
 def switch_once(factor: float) -> Gate:
-    """AdaSwitch: the student until -log p_teacher(draft) exceeds ``factor`` x its mean so far, then the teacher."""
+    """AdaSwitch: the student until KL(T || S) of one token exceeds ``factor`` x its mean so far, then the teacher."""
 
     def gate(look: Look) -> Verdict:
         if look.state.get("switched"):
             return _teacher_draw(look, False, float("inf"))
-        surprise = -float(np.log(softmax(look.teacher_raw_V)[look.draft]))
+        teacher_V, student_V = softmax(look.teacher_raw_V), softmax(look.student_raw_V)
+        divergence = float((teacher_V * np.log(teacher_V / student_V)).sum())
         seen, total = look.state.get("seen", 0), look.state.get("total", 0.0)
         border = factor * total / seen if seen else float("inf")
-        look.state |= {"seen": seen + 1, "total": total + surprise, "switched": surprise > border}
-        return _teacher_draw(look, surprise <= border, abs(surprise - border))
+        look.state |= {"seen": seen + 1, "total": total + divergence, "switched": divergence > border}
+        return _teacher_draw(look, divergence <= border, abs(divergence - border))
 
     return gate
 
@@ -189,7 +202,8 @@ def interleave(
             for purpose in (philox.DRAFT, philox.ACCEPT, philox.REPLACE)
         )
         draft = draw(student_drawn, draft_u)
-        verdict = gate(Look(draft, position, teacher_raw, student_drawn, teacher_drawn, accept_u, replace_u, state))
+        drawn = student_drawn, teacher_drawn
+        verdict = gate(Look(draft, position, teacher_raw, student_raw, *drawn, accept_u, replace_u, state))
         margin = min(_draft_margin(student_raw, student_drawn, student_warp, draft_u), verdict.margin)
         if not verdict.keep:
             margin = min(margin, _draft_margin(teacher_raw, teacher_drawn, teacher_warp, replace_u))

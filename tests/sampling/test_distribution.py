@@ -1,19 +1,14 @@
-"""The distribution of whole responses, against their enumeration; and two gates of other papers, written here."""
+"""The distribution of whole responses, against their enumeration; and the gates with a coin, a state or a schedule."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
-import torch
-from torch import Tensor
 
 import skd
-from skd.sampling import TopK, Warp
-from skd.sampling.gates import Drafted, Verdict
-from skd.sampling.warp import draw
+from skd.sampling import Interpolated, MinProb, SwitchOnce, TopK, Warp
+from skd.schedule import Schedule
 from skd.types import STUDENT, TEACHER, Prompts
 from tests.oracles import enumerate as exact
 from tests.oracles import interleave as oracle
@@ -24,58 +19,6 @@ from tests.tiny import EOS_ID
 V, CAP, PROMPT = 5, 3, (2, 4)
 STUDENT_WARP, TEACHER_WARP = (0.8, 0.9), (0.6, 1.0)
 SMALL = Case(both=(("vocab_size", V),))
-
-
-@dataclass(frozen=True)
-class Interpolated:
-    """IPD: exact speculative sampling from (1-g) student + g teacher, both as drawn from."""
-
-    g: float
-    drafts: ClassVar[bool] = True
-    judges: ClassVar[bool] = True
-    needs_student: ClassVar[bool] = True
-    state_size: ClassVar[int] = 0
-
-    def judge(self, drafted: Drafted) -> Verdict:
-        assert drafted.student_drawn_logp_BGV is not None
-        index = drafted.ids_BG.unsqueeze(-1)
-        teacher = drafted.teacher_drawn_logp_BGV.gather(-1, index)
-        student = drafted.student_drawn_logp_BGV.gather(-1, index)
-        ratio = (teacher - student).squeeze(-1).double().exp()
-        return Verdict(drafted.accept_noise_BG < 1.0 - self.g + self.g * ratio, replacement=self._residual)
-
-    def _residual(self, rejected: Drafted) -> Tensor:
-        assert rejected.student_drawn_logp_BGV is not None
-        teacher, student = rejected.teacher_drawn_logp_BGV.exp(), rejected.student_drawn_logp_BGV.exp()
-        residual = (teacher - student).clamp_min(0.0)
-        return draw((residual / residual.sum(-1, keepdim=True)).log(), rejected.replace_noise_BG)
-
-
-@dataclass(frozen=True)
-class SwitchOnce:
-    """AdaSwitch: the student until -log p_teacher exceeds ``factor`` x its running mean, then the teacher for good.
-
-    State of a row: tokens seen, sum of their -log p_teacher, 1 once switched.
-    """
-
-    factor: float
-    drafts: ClassVar[bool] = True
-    judges: ClassVar[bool] = True
-    needs_student: ClassVar[bool] = False
-    state_size: ClassVar[int] = 3
-
-    def judge(self, drafted: Drafted) -> Verdict:
-        surprise_BG = -drafted.teacher_logp_BGV.gather(-1, drafted.ids_BG.unsqueeze(-1)).squeeze(-1)
-        seen, total, switched = drafted.state_BS.unbind(-1)
-        keep, states = [], []
-        for surprise in surprise_BG.unbind(-1):
-            over = (seen > 0) & (surprise > self.factor * total / seen.clamp_min(1.0))
-            before, switched = switched, torch.maximum(switched, over.float())
-            keep.append(switched == 0)
-            judged = (before == 0).float()
-            seen, total = seen + judged, total + judged * surprise
-            states.append(torch.stack([seen, total, switched], dim=-1))
-        return Verdict(torch.stack(keep, dim=1), state_BGS=torch.stack(states, dim=1))
 
 
 @functools.cache
@@ -155,4 +98,23 @@ def test_a_gate_with_state_switches_once_and_for_good(block, slots, with_gate):
     switches = [written.authors.index(TEACHER) for written in truth if TEACHER in written.authors]
     assert len(set(switches)) > 1
     assert all(written.authors == sorted(written.authors) for written in truth)
+    assert_same(case.run(block=block, slots=slots), truth)
+
+
+@pytest.mark.parametrize(("block", "slots"), [(1, 2), (5, 2), (8, 7)])
+def test_k_falls_along_the_response_whatever_the_block(block, slots, with_gate):
+    with_gate("adaptive", TopK(Schedule(40, 2, over="response", tokens=8)), oracle.falling_top_k(40, 2, 8))
+    case = Case(gate="adaptive")
+    truth = expected(case)
+    late = [author for written in truth for author in written.authors[8:]]
+    assert late.count(TEACHER) > len(late) / 2
+    assert_same(case.run(block=block, slots=slots), truth)
+
+
+@pytest.mark.parametrize(("block", "slots"), [(1, 2), (5, 2), (8, 7)])
+def test_ca_opd_replaces_by_the_teachers_most_probable_token(block, slots, with_gate):
+    with_gate("min_prob", MinProb(0.02), oracle.min_prob(0.02))
+    case = Case(gate="min_prob", teacher_warp=(0.0, 1.0))
+    truth = expected(case)
+    assert {author for written in truth for author in written.authors} == {STUDENT, TEACHER}
     assert_same(case.run(block=block, slots=slots), truth)

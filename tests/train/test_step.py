@@ -93,7 +93,7 @@ def test_micro_batches_do_not_change_the_gradients(settings, reduction, kind):
     found = []
     for budget in (64, 16, 1):
         config = settings(method="supervised_kd", student="steady", batch_size=8, micro_batch_tokens=budget)
-        config["objective"] = {"kind": kind, "reduction": reduction}
+        config["objective"] = {"loss": kind, "reduction": reduction}
         found.append(step_with_gradients(open_run(config)))
     (whole, whole_gradients), *others = found
     assert max(gradient.abs().max().item() for gradient in whole_gradients.values()) > 1e-3
@@ -179,7 +179,7 @@ def test_trained_ids_are_the_sampled_ids(settings, monkeypatch):
     run = open_run(settings(batch_size=4, micro_batch_tokens=16))
     trained = []
     forward = run.loss.forward
-    monkeypatch.setattr(run.loss, "forward", lambda batch: (trained.append(batch.target_ids_N), forward(batch))[1])
+    monkeypatch.setattr(run.loss, "forward", lambda batch: (trained.append(batch.tokens.ids_N), forward(batch))[1])
     rollout = train_step(run, 0).rollout
     assert sorted(torch.cat(trained).tolist()) == sorted(torch.cat(rollout.response_ids).tolist())
     hidden = score(run.pair.student, rollout.prompt_ids, rollout.response_ids)

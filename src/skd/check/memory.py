@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from skd.check.environment import Machine, size_text
+from skd.check.prompts import longest_responses
 from skd.check.report import Part
 from skd.config import RunConfig
 from skd.errors import Problem, ResourceError
@@ -74,7 +75,7 @@ def estimate(
         "kept teacher states": kept,
     }
     rollout = {}
-    if config.resolved_policy.kind != "data_set":
+    if config.writers != {"data_set"}:
         rollout = {"student cache": _cache(config, student, config.student.dtype, prompts)}
         if teacher is not None and config.teacher is not None:
             rollout["teacher cache"] = _cache(config, teacher, config.teacher.dtype, prompts)
@@ -83,13 +84,11 @@ def estimate(
 
 
 def _longest_response(config: RunConfig, prompts: Prompts) -> int:
-    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
-        return max((len(ids) for ids in prompts.references), default=0)
-    return config.sampling.max_new_tokens
+    return max(longest_responses(config, prompts), default=0)
 
 
 def _responses(config: RunConfig) -> int:
-    repeated = 1 if config.resolved_policy.kind == "data_set" else config.sampling.responses_per_prompt
+    repeated = 1 if config.writers == {"data_set"} else config.sampling.responses_per_prompt
     return config.train.batch_size * repeated
 
 

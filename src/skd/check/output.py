@@ -54,8 +54,9 @@ def _read_by(config: RunConfig) -> Mapping[str, str]:
     """Local paths that the run reads, by their key."""
     models = {"student": config.student, **({"teacher": config.teacher} if config.teacher else {})}
     paths = {key: model.path for key, model in models.items() if not model.path.startswith(BUILTIN)}
-    sources = {"data.train": config.data.train, "data.validation": config.data.validation}
-    paths |= {key: source.path for key, source in sources.items() if source is not None and source.kind == "file"}
+    for key, sources in (("data.train", config.data.train), ("data.validation", config.data.validation or ())):
+        files = [source.path for source in sources if source.kind == "file"]
+        paths |= {key if number == 0 else f"{key}.{number}": path for number, path in enumerate(files)}
     return {key: path for key, path in paths.items() if os.path.exists(path)}
 
 

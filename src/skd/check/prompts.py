@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from skd.check.models import Words
 from skd.check.report import Part
 from skd.config import RunConfig
+from skd.data.frames import turns_of
 from skd.data.rows import Row
 from skd.errors import DataError, Problem
 from skd.rendering import TemplateRefusal, render
@@ -18,7 +19,7 @@ from skd.types import Prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["check_prompts", "check_template"]
+__all__ = ["check_prompts", "check_template", "longest_responses"]
 
 
 def check_prompts(
@@ -33,6 +34,7 @@ def check_prompts(
             words.tokenizer,
             chat=config.data.chat,
             system=config.data.system,
+            train_on=config.data.train_on,
             max_prompt_tokens=config.data.max_prompt_tokens,
             on_long_prompt=config.data.on_long_prompt,
             stop_id=words.end_id,
@@ -70,6 +72,16 @@ def _check_empty(part: Part, key: str, prompts: Prompts) -> None:
         part.errors.append(DataError(Problem("SKD-D11", key, found, "fill or remove these rows")))
 
 
+def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
+    """The longest response that each prompt can get: its reference, the cap, or the longer of the two."""
+    lengths = [0] * len(prompts)
+    if "data_set" in config.writers and prompts.references is not None:
+        lengths = [len(ids) for ids in prompts.references]
+    if config.writers != {"data_set"}:
+        lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
+    return lengths
+
+
 def _check_contexts(
     part: Part,
     config: RunConfig,
@@ -82,9 +94,7 @@ def _check_contexts(
     from skd.sampling.cache import context_length
     from skd.sampling.checks import require_prompts
 
-    lengths = [config.sampling.max_new_tokens] * len(prompts)
-    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
-        lengths = [len(ids) for ids in prompts.references]
+    lengths = longest_responses(config, prompts)
     for name, model in models.items():
         with part.noting(), _placed(f"{key}, {name}"):
             require_prompts(prompts, lengths, context_length(model), words.vocab_size)
@@ -95,14 +105,13 @@ def check_template(part: Part, config: RunConfig, row: Row, words: Words) -> Non
     if config.data.chat == "never" or words.tokenizer.chat_template is None:
         part.facts.append("no chat template is used")
         return
-    system = [] if config.data.system is None else [{"role": "system", "content": config.data.system}]
-    asked = [*system, {"role": "user", "content": row.prompt}]
+    turns = turns_of(replace(row, response=row.response or "a"), config.data.system)
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
-        prompt = render(words.tokenizer, asked, add_generation_prompt=True)
-        answered = [*asked, {"role": "assistant", "content": row.response or "a"}]
-        whole = render(words.tokenizer, answered, add_generation_prompt=False)
-    except TemplateRefusal:
-        return  # told by encode_prompts, with the roles
+        prompt = render(words.tokenizer, messages[:-1], add_generation_prompt=True)
+        whole = render(words.tokenizer, messages, add_generation_prompt=False)
+    except (TemplateRefusal, ValueError):
+        return  # told by encode_prompts, with the roles or the names of several templates
     part.facts.append("chat template used")
     if not whole.startswith(prompt):
         found = "the chat template writes a finished turn otherwise than it opens one"

@@ -168,12 +168,13 @@ def _prompts(
 def _summary(config: RunConfig, train: Prompts) -> str:
     settings = config.train
     steps = settings.num_steps(len(train))
-    responses = 1 if config.resolved_policy.kind == "data_set" else config.sampling.responses_per_prompt
+    alone = config.writers == {"data_set"}
+    responses = 1 if alone else config.sampling.responses_per_prompt
     passes = steps * settings.batch_size / len(train)
     text = (
         f"{config.method}: {steps:,} steps of {settings.batch_size:,} prompts, {passes:.3g} passes over {len(train):,}"
     )
-    if config.resolved_policy.kind == "data_set" and train.references is not None:
+    if alone and train.references is not None:
         tokens = round(passes * sum(map(len, train.references)))
         return f"{text}, about {tokens:,} response tokens"
     most = steps * settings.batch_size * responses * config.sampling.max_new_tokens

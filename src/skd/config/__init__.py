@@ -2,58 +2,35 @@
 
 from skd.config.dump import config_digest, dump_config
 from skd.config.load import config_of, load_config
-from skd.config.methods import METHODS, Method
+from skd.config.methods import ALIASES, METHODS, Method
+from skd.config.numbers import ScheduleConfig
+from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
-from skd.config.schema import (
-    AcceptAllGate,
-    AcceptNoneGate,
-    DataConfig,
-    DataSetPolicy,
-    DataSource,
-    FileSource,
-    GateConfig,
-    InterleavedPolicy,
-    ModelConfig,
-    ObjectiveConfig,
-    PolicyConfig,
-    RunConfig,
-    SamplingConfig,
-    StudentPolicy,
-    StudentWarpConfig,
-    TaskSource,
-    TeacherPolicy,
-    TeacherWarpConfig,
-    TopKGate,
-    TopPGate,
-    TrainConfig,
-    WarpConfig,
-)
+from skd.config.policy import GateConfig, PolicyConfig
+from skd.config.schema import ModelConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
+from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, TaskSource
 
 __all__ = [
+    "ALIASES",
     "METHODS",
-    "AcceptAllGate",
-    "AcceptNoneGate",
     "DataConfig",
-    "DataSetPolicy",
     "DataSource",
     "FileSource",
     "GateConfig",
-    "InterleavedPolicy",
+    "HubSource",
+    "LossConfig",
     "Method",
     "ModelConfig",
     "ObjectiveConfig",
     "PolicyConfig",
     "RunConfig",
     "SamplingConfig",
-    "StudentPolicy",
-    "StudentWarpConfig",
+    "ScheduleConfig",
+    "TargetConfig",
     "TaskSource",
-    "TeacherPolicy",
-    "TeacherWarpConfig",
-    "TopKGate",
-    "TopPGate",
     "TrainConfig",
     "WarpConfig",
+    "WeightsConfig",
     "config_digest",
     "config_of",
     "dump_config",

@@ -5,11 +5,11 @@ The functions read plain mappings and skip what has a wrong type, so that a file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skd.config.methods import ALIASES, METHODS, Method
+from skd.config.methods import ALIASES, METHODS, with_method
 
 __all__ = ["Contradiction", "contradictions"]
 
@@ -18,7 +18,7 @@ __all__ = ["Contradiction", "contradictions"]
 class Contradiction:
     """``found`` at the key ``path``; ``remedy`` names the ways out."""
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     found: str
     remedy: str
 
@@ -28,14 +28,13 @@ class Contradiction:
 
 def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
     """All contradictions of a config given as plain data, keys left out taken at their defaults."""
-    method = _method(config)
-    if method is None:
+    if _method(config) not in METHODS:
         return []
-    policy = _kind(config, "policy", method.policy.kind)
-    objective = _kind(config, "objective", method.objective.kind)
+    full = with_method(config)
+    policies = list(_policies(_get(full, "policy")))
     return [
-        *_missing_teacher(config, policy, objective),
-        *_missing_references(config, policy),
+        *_missing_teacher(config, policies, full),
+        *_missing_references(config, policies),
         *_flash_attention(config),
     ]
 
@@ -46,40 +45,52 @@ def _get(config: object, *path: str) -> Any:
     return config
 
 
-def _method(config: Mapping[Any, Any]) -> Method | None:
+def _method(config: Mapping[Any, Any]) -> str | None:
     name = config.get("method", "skd")
-    return METHODS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
+    return ALIASES.get(name, name) if isinstance(name, str) else None
 
 
-def _kind(config: Mapping[Any, Any], section: str, default: str) -> str | None:
-    """The kind in a section, the method's where there is no section, None where it cannot be told."""
-    if config.get(section) is None:
-        return default
-    kind = _get(config, section, "kind")
+def _policies(policy: Any) -> Iterator[str]:
+    """The kinds of a policy and of all inside it."""
+    if isinstance(kind := _get(policy, "kind"), str):
+        yield kind
+    parts = _get(policy, "parts")
+    for part in parts if isinstance(parts, (list, tuple)) else ():
+        yield from _policies(_get(part, "policy"))
+
+
+def _kind(section: Any) -> str | None:
+    kind = section if isinstance(section, str) else _get(section, "kind")
     return kind if isinstance(kind, str) else None
 
 
-def _named(config: Mapping[Any, Any], section: str, kind: str | None) -> tuple[tuple[str, ...], str]:
-    """The key that chose the kind of a section, and how to say it."""
-    if config.get(section) is None:
+def _named(config: Mapping[Any, Any], section: str, key: str, kind: str) -> tuple[tuple[str, ...], str]:
+    """The key that chose a kind, and how to say it: the method's where the config does not say it itself."""
+    value = _get(config, section, key)
+    if _kind(value) != kind:
         return ("method",), f"method {config.get('method', 'skd')} ({section} {kind})"
-    return (section, "kind"), f"{section}.kind {kind}"
+    path = (section, key) if isinstance(value, str) or key == "kind" else (section, key, "kind")
+    return path, f"{'.'.join(path)} {kind}"
 
 
-_ALONE = {"method": "method: sft", "policy": "policy.kind: data_set", "objective": "objective.kind: nll"}
+_ALONE = {"method": "method: sft", "policy": "policy.kind: data_set", "objective": "objective.loss: nll"}
 """What needs no teacher."""
 
 
-def _missing_teacher(config: Mapping[Any, Any], policy: str | None, objective: str | None) -> list[Contradiction]:
+def _missing_teacher(config: Mapping[Any, Any], policies: list[str], full: Mapping[Any, Any]) -> list[Contradiction]:
     if config.get("teacher") is not None:
         return []
-    needing = []
-    if policy in {"teacher", "student", "interleaved"}:
-        needing.append(("policy", policy))
-    if objective in {"forward_kl", "reverse_kl", "jsd"}:
-        needing.append(("objective", objective))
-    named = {_named(config, section, kind) for section, kind in needing}
-    if len(named) == 2 and all(path == ("method",) for path, _ in named):
+    needing = [
+        _named(config, "policy", "kind", kind) for kind in policies if kind in {"teacher", "student", "interleaved"}
+    ]
+    for stream in ("loss", "data", "student", "teacher"):
+        kind = _kind(_get(full, "objective", stream))
+        if kind not in {None, "nll", "custom"}:
+            needing.append(_named(config, "objective", stream, str(kind)))
+    if _kind(_get(full, "objective", "weights")) == "teacher_top_k":
+        needing.append(_named(config, "objective", "weights", "teacher_top_k"))
+    named = set(needing)
+    if len(named) > 1 and all(path == ("method",) for path, _ in named):
         named = {(("method",), f"method {config.get('method', 'skd')}")}
     return [
         Contradiction(
@@ -89,19 +100,28 @@ def _missing_teacher(config: Mapping[Any, Any], policy: str | None, objective: s
     ]
 
 
-def _missing_references(config: Mapping[Any, Any], policy: str | None) -> list[Contradiction]:
-    if policy != "data_set":
+def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[Contradiction]:
+    if "data_set" not in policies:
         return []
-    path, name = _named(config, "policy", policy)
+    path, name = _named(config, "policy", "kind", "data_set")
     found = []
-    for part in ("train", "validation"):
-        source = _get(config, "data", part)
-        if isinstance(source, Mapping) and "response_field" in source and source["response_field"] is None:
-            key = f"data.{part}.response_field"
+    for place, source in _data_sources(config):
+        if "response_field" in source and source["response_field"] is None:
+            key = ".".join(map(str, (*place, "response_field")))
             text = f"{name} trains on the responses of the data, and {key} is null"
             remedy = f"name the field in {key}, or choose another {path[0]}"
-            found.append(Contradiction(("data", part, "response_field"), text, remedy))
+            found.append(Contradiction((*place, "response_field"), text, remedy))
     return found
+
+
+def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:
+    """The sources of rows with their keys, given alone or in a list."""
+    for part in ("train", "validation"):
+        given = _get(config, "data", part)
+        listed = enumerate(given) if isinstance(given, (list, tuple)) else ()
+        for keys, source in (((), given), *(((index,), item) for index, item in listed)):
+            if isinstance(source, Mapping):
+                yield ("data", part, *keys), source
 
 
 def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:

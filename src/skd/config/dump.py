@@ -33,11 +33,24 @@ def _lines(section: BaseModel, indent: int, docs: bool) -> Iterator[str]:
     values: Mapping[str, Any] = section.model_dump(mode="json")
     for key in values:
         value = getattr(section, key)
-        head = f"{' ' * indent}{key}:" if isinstance(value, BaseModel) else f"{' ' * indent}{key}: {_flow(values[key])}"
+        if isinstance(value, tuple) and isinstance(values[key], Mapping):
+            (value,) = value  # Given alone where a list may stand, and written so.
+        inner = list(_inner(value, indent + 2, docs))
+        head = f"{' ' * indent}{key}:" if inner else f"{' ' * indent}{key}: {_flow(values[key])}"
         doc = type(section).model_fields[key].description if docs else None
         yield f"{head}  # {doc}" if doc else head
-        if isinstance(value, BaseModel):
-            yield from _lines(value, indent + 2, docs)
+        yield from inner
+
+
+def _inner(value: Any, indent: int, docs: bool) -> Iterator[str]:
+    """The lines of a section or of a list of sections; none for other values."""
+    if isinstance(value, BaseModel):
+        yield from _lines(value, indent, docs)
+    elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        for item in value:
+            first, *more = _lines(item, indent + 2, docs)
+            yield f"{' ' * indent}- {first.lstrip()}"
+            yield from more
 
 
 def _flow(value: Any) -> str:

@@ -11,7 +11,21 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Count", "Flag", "InRange", "PathText", "Real", "Section", "Seed", "Share", "Text"]
+__all__ = [
+    "Count",
+    "Flag",
+    "ImportPath",
+    "InRange",
+    "PathText",
+    "Real",
+    "Section",
+    "Seed",
+    "Share",
+    "Text",
+    "kind_from_text",
+    "not_empty",
+    "path_from_text",
+]
 
 MAX_INT32 = 2**31 - 1
 _NUMBER = re.compile(
@@ -35,11 +49,15 @@ class InRange:
     open_high: bool = False
 
     def __call__(self, value: Any) -> Any:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        if not (above and below):
+        if not self.holds(value):
             raise PydanticCustomError("out_of_range", "{expected}", {"expected": str(self)})
         return value
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is inside."""
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
 
     def __str__(self) -> str:
         low = f"above {self.low:g}" if self.open_low else f"of at least {_plain(self.low)}"
@@ -65,10 +83,24 @@ def _finite(value: float) -> float:
     return value
 
 
+def not_empty(value: Any) -> Any:
+    """Refuses an empty list. Unlike ``min_length``, it is silent when items were refused."""
+    if not value:
+        raise PydanticCustomError("empty_list", "{expected}", {"expected": "a list that is not empty"})
+    return value
+
+
 def _printable(value: str) -> str:
     if not value or any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise PydanticCustomError("bad_path", "a path without control characters")
     return os.path.expanduser(value)
+
+
+def _import_path(value: str) -> str:
+    module, colon, name = value.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": "package.module:Name"})
+    return value
 
 
 Real = Annotated[float, BeforeValidator(_number_from_text), Field(strict=True), AfterValidator(_finite)]
@@ -79,5 +111,17 @@ Count = Annotated[Integer, AfterValidator(InRange(1, MAX_INT32))]
 Seed = Annotated[Integer, AfterValidator(InRange(0, 2**32 - 1))]
 Flag = StrictBool
 Text = StrictStr
+ImportPath = Annotated[StrictStr, AfterValidator(_import_path)]
+"""``package.module:Name``."""
 PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
+
+
+def kind_from_text(value: Any) -> Any:
+    """``forward_kl`` for ``{kind: forward_kl}``: a plain name is a section of that kind with its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def path_from_text(value: Any) -> Any:
+    """The short form of a model or a data file: a plain string is its path."""
+    return {"path": value} if isinstance(value, str) else value

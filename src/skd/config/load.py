@@ -14,6 +14,7 @@ from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
 from skd.config.document import STAND_IN, Document, KeyPath, read_document, read_text, value_at
 from skd.config.dump import config_digest, dump_config
+from skd.config.legacy import in_our_terms
 from skd.config.overrides import apply_overrides
 from skd.config.problems import dotted, problem_of
 from skd.config.schema import RunConfig
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
     """Read and check a config file. Nothing else is opened: no data, no model.
 
+    Files of the code published with the paper are read, too, and said in our terms.
+
     Args:
         path: YAML file, UTF-8, at most 1 MiB.
         overrides: ``"section.key=value"`` texts, the value written as YAML, or a mapping from dotted key to value.
@@ -35,7 +38,7 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     Raises:
         ConfigError: with all problems of the file and the overrides, each with its file and line.
     """
-    return _checked(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path))), overrides)
+    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))), overrides)
 
 
 def config_of(
@@ -122,6 +125,15 @@ def _read_as_numbers(document: Document, config: RunConfig) -> Iterator[tuple[st
         if isinstance(text, str):
             value: Any = config
             for key in path:
-                value = value[key] if isinstance(value, tuple) else getattr(value, str(key), None)
+                value = _inside(value, key)
             if isinstance(value, float):
                 yield dotted(path), text, value
+
+
+def _inside(value: Any, key: Any) -> Any:
+    """What the config holds under a key of the file; a value given alone stands in a list of one."""
+    if isinstance(value, tuple) and isinstance(key, int):
+        return value[key]
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    return getattr(value, str(key), None)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from skd.config.document import value_at
 from skd.config.schema import RunConfig
 
 __all__ = ["children", "field_at", "kinds", "nearest", "nearest_key"]
@@ -61,10 +62,14 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _sections(path: tuple[Any, ...], data: Any) -> list[type[BaseModel]]:
     """The sections that may stand at ``path``; narrowed by the ``kind`` in ``data`` where it says one."""
     sections: list[type[BaseModel]] = [RunConfig]
+    admitted = sections
     for key in path:
-        data = data.get(key) if isinstance(data, Mapping) else None
-        fields = [section.model_fields[key] for section in sections if key in section.model_fields]
-        sections = [model for field in fields for model in _models(field.annotation)]
+        data = value_at((key,), data)
+        if not isinstance(key, int):
+            fields = [section.model_fields[key] for section in sections if key in section.model_fields]
+            admitted = [model for field in fields for model in _models(field.annotation)]
+        # An item of a list may be whatever the list admits, whichever kind its neighbours have.
+        sections = admitted
         kind = data.get("kind") if isinstance(data, Mapping) else None
         chosen = [model for model in sections if _kind(model) == kind] if kind is not None else []
         sections = chosen or sections
@@ -88,7 +93,9 @@ def children(path: tuple[Any, ...], data: Any) -> list[str]:
 
 
 def field_at(path: tuple[Any, ...], data: Any) -> FieldInfo | None:
-    """The field at ``path``, or None when there is none."""
+    """The field at ``path``, or None when there is none; an item of a list has the field of the list."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
     for section in _sections(path[:-1], data) if path else []:
         if path[-1] in section.model_fields:
             return section.model_fields[path[-1]]
@@ -100,13 +107,14 @@ def _elsewhere() -> dict[str, str]:
     """Key -> dotted path, for keys that one place in the file has."""
     found: dict[str, list[str]] = {}
 
-    def walk(section: type[BaseModel], prefix: str) -> None:
+    def walk(section: type[BaseModel], prefix: str, above: tuple[type[BaseModel], ...]) -> None:
         for key, field in section.model_fields.items():
             found.setdefault(key, []).append(prefix + key)
             for model in _models(field.annotation):
-                walk(model, f"{prefix}{key}.")
+                if model not in above:
+                    walk(model, f"{prefix}{key}.", (*above, model))
 
-    walk(RunConfig, "")
+    walk(RunConfig, "", ())
     return {key: paths[0] for key, paths in found.items() if len(set(paths)) == 1}
 
 

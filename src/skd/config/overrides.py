@@ -17,10 +17,10 @@ def apply_overrides(document: Document, overrides: Sequence[str] | Mapping[str, 
     """Put the overrides into ``document.data``, later ones over earlier ones; problems go to ``document.problems``."""
     for name, value in overrides.items() if isinstance(overrides, Mapping) else _split(document, overrides):
         place = f"--override {quoted(name, 200)[1:-1]}"
-        path = tuple(name.split("."))
-        if not all(path):
+        if not all(name.split(".")):
             document.problems.append(Problem("SKD-C05", place, "a key is empty", "write section.key=value"))
             continue
+        path = _path(name, document.data)
         document.forget(path)
         _place_all(document, path, place)
         if not isinstance(overrides, Mapping):
@@ -38,6 +38,15 @@ def _split(document: Document, overrides: Iterable[str]) -> Iterable[tuple[str, 
             document.problems.append(Problem("SKD-C05", "--override", found, "write section.key=value"))
 
 
+def _path(name: str, data: Any) -> KeyPath:
+    """``policy.parts.0.kind`` as keys; a number is the index of an item where ``data`` has a list."""
+    path: KeyPath = ()
+    for key in name.split("."):
+        is_index = key.isascii() and key.isdigit() and isinstance(value_at(path, data), list)
+        path = (*path, int(key) if is_index else key)
+    return path
+
+
 def _place_all(document: Document, path: KeyPath, place: str) -> None:
     for length in range(1, len(path) + 1):
         document.places.setdefault(path[:length], place)
@@ -47,22 +56,34 @@ def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
     if not isinstance(document.data, dict):
         document.data = {}
     _start_section(document, path, value)
-    parent: dict[Any, Any] = document.data
-    for depth, key in enumerate(path[:-1], start=1):
-        inner = parent.get(key)
+    parent: Any = document.data
+    for depth, key in enumerate(path):
+        if not _holds(parent, key):
+            document.problems.append(_no_such_key(path[:depth], parent, place))
+            return
+        if depth == len(path) - 1:
+            parent[key] = value
+            return
+        inner = value_at((key,), parent)
         if isinstance(inner, str):
             # The short form of a model or a data file: a plain string is its path.
             inner = {"path": inner}
-            document.places.setdefault((*path[:depth], "path"), document.places[path[:depth]])
-        elif inner is None:
-            inner = {}
-        elif not isinstance(inner, dict):
-            found = f"{'.'.join(path[:depth])} has no keys of its own"
-            document.problems.append(Problem("SKD-C05", place, found, f"override {'.'.join(path[:depth])} as a whole"))
-            return
-        parent[key] = inner
-        parent = inner
-    parent[path[-1]] = value
+            document.places.setdefault((*path[: depth + 1], "path"), document.places[path[: depth + 1]])
+        parent[key] = {} if inner is None else inner
+        parent = parent[key]
+
+
+def _holds(parent: Any, key: Any) -> bool:
+    """Whether ``key`` can be set in ``parent``: any key of a mapping, an index that a list has."""
+    return isinstance(parent, dict) or (isinstance(parent, list) and isinstance(key, int) and key < len(parent))
+
+
+def _no_such_key(path: KeyPath, parent: Any, place: str) -> Problem:
+    name = ".".join(map(str, path))
+    found = f"{name} has no keys of its own"
+    if isinstance(parent, list):
+        found = f"{name} is a list of {len(parent)}, whose items are {name}.0 and so on"
+    return Problem("SKD-C05", place, found, f"override {name} as a whole")
 
 
 def _start_section(document: Document, path: KeyPath, value: object) -> None:

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from skd.config.credentials import quoted, variable_of_key
 from skd.config.document import Document, KeyPath, value_at
+from skd.config.methods import with_method
 from skd.config.names import children, field_at, kinds, nearest, nearest_key
 from skd.errors import Problem
 
@@ -30,7 +31,7 @@ _EXPECTED = {
 
 def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
     """The problem that a schema error stands for; None when its value was complained about already."""
-    path = plain_path(error["loc"], document.data)
+    path = plain_path(error["loc"], _full(document))
     if any(path[:length] in document.bad for length in range(1, len(path) + 1)):
         return None
     value = value_at(path, document.data)
@@ -41,38 +42,55 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         return _wrong(path[:-1], "a list of more values", document)
     if kind == "missing":
         return _missing(path, document)
+    if kind == "too_short" and value:
+        # Its items are wrong, and are complained about themselves.
+        return None
+    if kind == "union_tag_invalid" and isinstance(value, str):
+        return _choice(path, _tags(path, document), document)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         return _choice((*path, "kind"), _tags(path, document), document)
     if kind == "literal_error":
         return _choice(path, _options(str(context.get("expected", ""))), document)
-    if kind == "idle_beta":
-        return _problem("SKD-C10", path, str(error["msg"]), "remove beta, or write objective.kind: jsd", document)
+    if kind == "idle_key":
+        return _problem("SKD-C10", path, f"{dotted(path)}.{error['msg']}", str(context["remedy"]), document)
     if kind == "unknown_format":
         return _format(path, document)
     if kind == "too_long":
         return _wrong(path, f"a list of {context.get('max_length')} values", document)
     if kind in _SECTION and isinstance(value, str) and (tags := _tags(path, document)):
         return _choice((*path, "kind"), tags, document)
-    if kind in _SECTION and "path" in children(path, document.data):
+    if kind in _SECTION and "path" in children(path, _full(document)):
         return _wrong(path, "text, or a mapping of keys to values", document)
     expected = str(context.get("expected", "")) or _EXPECTED.get(kind, error["msg"].lower())
     return _wrong(path, expected, document, out_of_range=kind == "out_of_range")
 
 
+def _full(document: Document) -> Any:
+    """The data with the method's defaults, where a key's neighbours may stand."""
+    return with_method(document.data) if isinstance(document.data, Mapping) else document.data
+
+
 def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
-    """The error's location without the ``kind`` that pydantic puts between the keys of a tagged section."""
-    path: list[int | str] = []
+    """The error's location as the file has it.
+
+    Taken out is what pydantic puts between the keys: the ``kind`` of a tagged section, whether a number is a schedule,
+    and the index of a value that was given alone where a list may stand.
+    """
+    path: tuple[int | str, ...] = ()
     for key in loc:
-        if isinstance(data, Mapping) and key not in data and data.get("kind", "file") == key:
+        value = value_at(path, data)
+        if isinstance(key, int) and not isinstance(value, (list, tuple)):
             continue
-        path.append(key)
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            data = None
-    return tuple(path)
+        if isinstance(key, str) and not (isinstance(value, Mapping) and key in value) and key in _tags_at(path, data):
+            continue
+        path = (*path, key)
+    return path
+
+
+def _tags_at(path: KeyPath, data: Any) -> set[str]:
+    """Words that stand for a choice at ``path``, not for a key under it."""
+    field = field_at(path, data) if path else None
+    return {"number", "schedule", *kinds(field.annotation)} if field is not None else set()
 
 
 def dotted(path: KeyPath) -> str:
@@ -104,15 +122,15 @@ def _problem(code: str, path: KeyPath, found: str, remedy: str, document: Docume
 
 
 def _unknown(path: KeyPath, document: Document) -> Problem:
-    near = nearest_key(path, document.data)
-    known = ", ".join(sorted(children(path[:-1], document.data)))
+    near = nearest_key(path, _full(document))
+    known = ", ".join(sorted(children(path[:-1], _full(document))))
     where = f"under {dotted(path[:-1])}" if path[:-1] else "at the top"
     remedy = f"did you mean {near}?" if near else f"the keys {where} are {known}"
     return _problem("SKD-C05", path, f"{dotted(path)} is an unknown key", remedy, document)
 
 
 def _missing(path: KeyPath, document: Document) -> Problem:
-    field = field_at(path, document.data)
+    field = field_at(path, _full(document))
     doc = (field.description if field else None) or ""
     remedy = f"add {dotted(path)}" + (f" ({doc.rstrip('.')})" if doc else "")
     return _problem("SKD-C17", path[:-1], f"{dotted(path)} is missing", remedy, document)
@@ -124,7 +142,7 @@ def _options(expected: str) -> list[str]:
 
 def _tags(path: KeyPath, document: Document) -> list[str]:
     """The kinds that the section at ``path`` may have."""
-    field = field_at(path, document.data)
+    field = field_at(path, _full(document))
     return [] if field is None else kinds(field.annotation)
 
 
@@ -177,7 +195,7 @@ def _number(path: KeyPath, text: str, expected: str, document: Document) -> str:
 
 def _example(path: KeyPath, document: Document) -> str:
     """A remedy that shows a value which is right: the field's default."""
-    field = field_at(path, document.data)
+    field = field_at(path, _full(document))
     if field is None or field.is_required() or field.default is None:
         doc = (field.description if field else None) or ""
         return f"correct it: {doc.rstrip('.')}" if doc else "correct the value"

@@ -11,56 +11,25 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from skd.config.choices import (
-    AcceptAllGate,
-    AcceptNoneGate,
-    DataSetPolicy,
-    GateConfig,
-    InterleavedPolicy,
-    ObjectiveConfig,
-    PolicyConfig,
-    StudentPolicy,
-    TeacherPolicy,
-    TopKGate,
-    TopPGate,
-    WarpTemperature,
-    WarpTopP,
-)
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
-from skd.config.methods import ALIASES, METHODS, MethodName
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
+from skd.config.methods import ALIASES, MethodName, with_method
+from skd.config.objective import ObjectiveConfig
+from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
+from skd.config.sources import DataConfig
 
 __all__ = [
-    "AcceptAllGate",
-    "AcceptNoneGate",
-    "DataConfig",
-    "DataSetPolicy",
-    "DataSource",
-    "FileSource",
-    "GateConfig",
-    "InterleavedPolicy",
     "ModelConfig",
-    "ObjectiveConfig",
-    "PolicyConfig",
     "RunConfig",
     "SamplingConfig",
-    "StudentPolicy",
     "StudentWarpConfig",
-    "TaskSource",
-    "TeacherPolicy",
     "TeacherWarpConfig",
-    "TopKGate",
-    "TopPGate",
     "TrainConfig",
     "WarpConfig",
 ]
 
 FORMAT = 1
 """Version of the config file that this release reads."""
-
-
-def _path_from_text(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
 
 
 class ModelConfig(Section):
@@ -78,65 +47,11 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return _path_from_text(value)
+        return path_from_text(value)
 
 
-class FileSource(Section):
-    """Rows from a JSON, JSON Lines, CSV or Parquet file."""
-
-    kind: Literal["file"] = "file"
-    """file, or task for generated rows."""
-    path: PathText
-    """The file."""
-    prompt_field: Text = "prompt"
-    """Key of the prompt in a row."""
-    response_field: Text | None = "response"
-    """Key of the reference response in a row; null when the rows have none."""
-    field: Text | None = None
-    """Key of a JSON object that holds the list of rows, such as instances."""
-    limit: Count | None = None
-    """Read at most this many rows."""
-
-
-class TaskSource(Section):
-    """Rows that the package generates itself."""
-
-    kind: Literal["task"]
-    """task, or file for rows of a file."""
-    name: Literal["number_words", "dialogue"]
-    """The task."""
-    split: Literal["train", "validation", "test"]
-    """Which part of the task; the parts share no row."""
-    size: Count
-    """Number of rows."""
-    seed: Seed = 0
-    """Chooses the rows."""
-
-
-def _source_from_text(value: Any) -> Any:
-    value = _path_from_text(value)
-    return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
-
-
-DataSource = Annotated[FileSource | TaskSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)]
-"""A file or a task; a plain string is the path of a file."""
-
-
-class DataConfig(Section):
-    """Prompts and references."""
-
-    train: DataSource
-    """Rows to train on."""
-    validation: DataSource | None = None
-    """Rows for validation; null for none."""
-    chat: Literal["auto", "always", "never"] = "auto"
-    """Use the tokenizer's chat template: auto uses it where there is one."""
-    system: Text | None = None
-    """System message of the chat template."""
-    max_prompt_tokens: Count = 1024
-    """Longest prompt."""
-    on_long_prompt: Literal["error", "skip", "truncate_left"] = "error"
-    """What happens to a longer one."""
+WarpTemperature = Annotated[Real, AfterValidator(InRange(0))]
+WarpTopP = Annotated[Share, AfterValidator(InRange(0, 1, open_low=True))]
 
 
 class WarpConfig(Section):
@@ -253,23 +168,28 @@ class RunConfig(Section):
     format: Annotated[Integer, AfterValidator(_known_format)] = FORMAT
     """Version of this file's format."""
     method: Annotated[MethodName, BeforeValidator(_method_from_alias)] = "skd"
-    """sft, seq_kd, supervised_kd, on_policy or skd: a policy and an objective."""
+    """A bundle of policy, objective and sampling settings; what is written below goes first."""
     teacher: ModelConfig | None = None
     """The frozen model that is learned from; null for sft."""
     student: ModelConfig
     """The model that is trained."""
     data: DataConfig
     """Prompts and references."""
-    policy: PolicyConfig | None = None
-    """Who writes the responses; null for the method's own."""
-    objective: ObjectiveConfig | None = None
-    """What is learned from them; null for the method's own."""
+    policy: PolicyConfig = InterleavedPolicy()
+    """Who writes the responses; keys left out are the method's."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What is learned from them; keys left out are the method's."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are sampled."""
     train: TrainConfig = TrainConfig()
     """The loop and the optimiser."""
     output: PathText = "runs/skd"
     """Directory of the run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_method(cls, values: Any) -> Any:
+        return with_method(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -278,11 +198,6 @@ class RunConfig(Section):
         return self
 
     @property
-    def resolved_policy(self) -> PolicyConfig:
-        """The policy given, or else the method's."""
-        return METHODS[self.method].policy if self.policy is None else self.policy
-
-    @property
-    def resolved_objective(self) -> ObjectiveConfig:
-        """The objective given, or else the method's."""
-        return METHODS[self.method].objective if self.objective is None else self.objective
+    def writers(self) -> frozenset[str]:
+        """The kinds of the policies that write responses: several in a mixture or in stages."""
+        return frozenset(writers(self.policy))

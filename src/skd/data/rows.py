@@ -11,8 +11,9 @@ import numpy as np
 
 from skd.errors import DataError, Problem
 
-__all__ = ["MAX_TASK_ROWS", "Draws", "Row", "Split", "distinct_rows", "split_of"]
+__all__ = ["MAX_TASK_ROWS", "Draws", "Role", "Row", "Split", "Turn", "distinct_rows", "split_of"]
 
+Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test"]
 T = TypeVar("T")
 
@@ -24,11 +25,23 @@ _TASK_STREAM = 0x7461736B
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
 class Row:
     """A prompt and, where the data has one, its reference response; both as text."""
 
     prompt: str
+    """Of a conversation, its last user turn."""
     response: str | None
+    """Of a conversation, its last assistant turn."""
+    context: tuple[Turn, ...] = ()
+    """The turns before the prompt: at most one system message, then user and assistant in turn."""
 
 
 class Draws:

@@ -1,249 +1,151 @@
-"""Rows from files and built-in tasks.
+"""Rows from files, from data sets of the Hub and from built-in tasks.
 
-JSON and JSON Lines are read with the standard library, so that a broken place has a line and a column; CSV and Parquet
-with ``datasets``. All problems of a file are reported at once. Rows keep their place and are never looked up by text:
-equal prompts with different responses stay different rows.
+All problems of all sources are reported at once. Rows keep their place and are never looked up by text: equal prompts
+with different responses stay different rows.
 """
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
+from skd.data.files import file_records
+from skd.data.hub import hub_records, name_of
+from skd.data.records import Record, RowProblems, kind_of
 from skd.data.rows import Row
+from skd.data.shapes import Fields, Messages, shape_of
 from skd.data.tasks import TASKS
 from skd.errors import DataError, Problem
 
 if TYPE_CHECKING:
-    from skd.config.schema import FileSource, TaskSource
+    from skd.config import FileSource, HubSource, TaskSource
 
-__all__ = ["load_rows"]
+    Source = FileSource | HubSource | TaskSource
 
-SHOWN = 5
-"""Problems of one kind that are listed; the others are counted."""
+__all__ = ["OnBadRow", "OnLeak", "leak", "load_rows", "load_sets", "tell_leak"]
 
-Record = tuple[str, Any]
-"""Where a row stands, and the value that stands there."""
+logger = logging.getLogger(__name__)
+
+OnBadRow = Literal["error", "skip"]
+OnLeak = Literal["warn", "error"]
 
 
-def load_rows(source: FileSource | TaskSource, *, at_least: int = 1) -> list[Row]:
-    """The rows of a source, in the order of the source.
+def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_least: int = 1) -> list[Row]:
+    """The rows of all sources, one source after the other and each in its own order.
 
-    ``at_least`` is the smallest number of rows that is of use, such as one global batch. Raises DataError with every
-    problem of the file: missing or empty (SKD-D01), not parsable (SKD-D02), not clean text (SKD-D03), wrong fields
-    (SKD-D04), empty texts (SKD-D05), too few rows (SKD-D12).
+    Of each source, the first ``share`` of its rows is used, as in the alignment-handbook's ``dataset_mixer``.
+    ``on_bad_row="skip"`` leaves out the rows that cannot be read, and lists them as a warning. ``at_least`` is the
+    smallest number of rows that is of use, such as one global batch.
+
+    Raises DataError with every problem of every source: missing or empty (SKD-D01), not parsable (SKD-D02), not clean
+    text (SKD-D03), wrong fields (SKD-D04), empty texts (SKD-D05), too few rows (SKD-D12), a data set with a script
+    (SKD-D15). Raises RemoteError when the Hub does not give a data set (SKD-D16).
     """
-    if source.kind == "task":
-        rows = TASKS[source.name].rows(source.split, source.size, source.seed)
-    else:
-        rows = _file_rows(source)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for source in sources:
+        try:
+            rows += _shared(source, _source_rows(source, on_bad_row))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
     if len(rows) < at_least:
-        place = source.name if source.kind == "task" else source.path
+        place = ", ".join(_place(source) for source in sources)
         found = f"{len(rows)} rows, but at least {at_least} are needed for one batch"
         raise DataError(Problem("SKD-D12", place, found, "add rows or lower the batch size"))
     return rows
 
 
-class _Problems:
-    """Problems by kind: the first few are kept in full, the rest as a count."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._kinds: dict[tuple[str, str], list[Problem]] = {}
-
-    def add(self, problem: Problem) -> None:
-        self._kinds.setdefault((problem.code, problem.remedy), []).append(problem)
-
-    def raise_any(self) -> None:
-        shown: list[Problem] = []
-        for (code, remedy), problems in self._kinds.items():
-            shown += problems[:SHOWN]
-            if len(problems) > SHOWN:
-                found = f"{len(problems) - SHOWN} more rows like these, {len(problems)} in all"
-                shown.append(Problem(code, str(self._path), found, remedy))
-        if shown:
-            raise DataError(shown)
+def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[list[Row]]:
+    """``load_rows`` of each set, with the problems of all in one DataError; a set without sources has no rows."""
+    loaded: list[list[Row]] = []
+    problems: list[Problem] = []
+    for sources in sets:
+        try:
+            loaded.append(load_rows(sources, on_bad_row=on_bad_row) if sources else [])
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(list(dict.fromkeys(problems)))
+    return loaded
 
 
-def _file_rows(source: FileSource) -> list[Row]:
-    path, problems = Path(source.path), _Problems(Path(source.path))
-    rows: list[Row] = []
-    num_records = 0
-    for place, value in islice(_records(path, source, problems), source.limit):
-        num_records += 1
-        row = _row(place, value, source, problems)
-        if row is not None:
-            rows.append(row)
-    problems.raise_any()
-    if not num_records:
-        raise DataError(Problem("SKD-D01", str(path), "the file holds no rows", "give a file with at least one row"))
+def tell_leak(train: Sequence[Row], validation: Sequence[Row], on_leak: OnLeak) -> None:
+    """Tell of validation rows that are training rows too. Raises DataError instead when ``on_leak`` is "error"."""
+    problem = leak(train, validation)
+    if problem is None:
+        return
+    if on_leak == "error":
+        raise DataError(problem)
+    logger.warning("%s: %s", problem.place, problem.found)
+
+
+def leak(train: Sequence[Row], validation: Sequence[Row]) -> Problem | None:
+    """Validation rows that are training rows too, response included (SKD-D07); None where there are none."""
+    trained = {row: i for i, row in reversed([*enumerate(train)])}
+    leaked = [i for i, row in enumerate(validation) if row in trained]
+    if not leaked:
+        return None
+    first = leaked[0]
+    found = (
+        f"{len(leaked)} of {len(validation)} rows are training rows too, first row {first}, which is training row "
+        f"{trained[validation[first]]}"
+    )
+    return Problem("SKD-D07", "data.validation", found, "take them out of one of the two")
+
+
+def _place(source: Source) -> str:
+    if source.kind == "task":
+        return source.name
+    return source.path if source.kind == "file" else name_of(source)
+
+
+def _source_rows(source: Source, on_bad_row: OnBadRow) -> list[Row]:
+    if source.kind == "task":
+        return TASKS[source.name].rows(source.split, source.size, source.seed)
+    problems = RowProblems(_place(source))
+    records = file_records(source, problems) if source.kind == "file" else hub_records(source)
+    rows = _rows(islice(records, source.limit), source, problems)
+    if problems.num_rows and (on_bad_row == "error" or not rows):
+        raise DataError(problems.shown())
+    if problems.num_rows:
+        listed = "\n".join(str(problem) for problem in problems.shown())
+        logger.warning(
+            "%s: %d rows are left out (data.on_bad_row: skip)\n%s", _place(source), problems.num_rows, listed
+        )
+    if not rows:
+        raise DataError(
+            Problem("SKD-D01", _place(source), "the file holds no rows", "give a file with at least one row")
+        )
     return rows
 
 
-def _records(path: Path, source: FileSource, problems: _Problems) -> Iterable[Record]:
-    """The records of a file by its suffix; lazily, so that a limit stops the reading."""
-    if not path.is_file():
-        found = "this is a directory, a file is expected" if path.is_dir() else "no such file"
-        raise DataError(Problem("SKD-D01", str(path), found, "correct the path; it starts where skd is started"))
-    if not os.access(path, os.R_OK):
-        raise DataError(Problem("SKD-D01", str(path), "no permission to read it", "change the permissions of the file"))
-    if path.stat().st_size == 0:
-        raise DataError(Problem("SKD-D01", str(path), "the file is empty", "give a file with at least one row"))
-    suffix, field = path.suffix.lower(), source.field
-    if field is not None and suffix != ".json":
-        found = f"field is {field!r}, but only a .json file can hold its rows under a key"
-        raise DataError(Problem("SKD-D04", str(path), found, "leave field out"))
-    if suffix == ".json":
-        return _json_records(path, field)
-    if suffix in (".jsonl", ".ndjson"):
-        return _json_lines_records(path, problems)
-    if suffix == ".csv":
-        return _csv_records(path, source)
-    if suffix == ".parquet":
-        return _table_records(path, "parquet", {})
-    found = f"the suffix {suffix!r} names no known format"
-    raise DataError(Problem("SKD-D01", str(path), found, "use .json, .jsonl, .csv or .parquet"))
+def _rows(records: Iterable[Record], source: FileSource | HubSource, problems: RowProblems) -> list[Row]:
+    rows: list[Row] = []
+    shape: Fields | Messages | None = None
+    for place, record in records:
+        if not isinstance(record, dict):
+            problem = Problem(
+                "SKD-D04", place, f"{kind_of(record)} where a row is expected", "make every row an object"
+            )
+            problems.add(problem)
+            continue
+        # All rows of a source have the shape of the first, so that a stray row is told and not read another way.
+        shape = shape or shape_of(source, record)
+        row = shape.row(place, record, problems)
+        if row is not None:
+            rows.append(row)
+    return rows
 
 
-def _json_lines_records(path: Path, problems: _Problems) -> Iterator[Record]:
-    # Lines end at \n only: str.splitlines would also cut at characters such as U+2028, which are legal inside JSON.
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = _decode(line, path, number, offset).rstrip()
-                if text:
-                    yield f"{path}:{number}", _parse(text, path, "write one JSON object per line", number)
-            except DataError as error:
-                problems.add(error.problems[0])
-            offset += len(line)
-
-
-def _json_records(path: Path, field: str | None) -> Iterator[Record]:
-    remedy = "correct it; a file with one object per line is named .jsonl"
-    value, prefix = _parse(_decode(path.read_bytes(), path), path, remedy), str(path)
-    if isinstance(value, dict):
-        value, prefix = _under(value, field, path), f"{path}:{field}"
-    elif field is not None:
-        found = f"field is {field!r}, but the file holds {_kind(value)} and no object with keys"
-        raise DataError(Problem("SKD-D04", str(path), found, "leave field out"))
-    if not isinstance(value, list):
-        found = f"{_kind(value)} where a list of rows is expected"
-        raise DataError(Problem("SKD-D04", prefix, found, "give a list of objects"))
-    for i, item in enumerate(value):
-        yield f"{prefix}[{i}]", item
-
-
-def _under(value: dict[str, Any], field: str | None, path: Path) -> Any:
-    if field in value:
-        return value[field]
-    found = f"no key {field!r}" if field is not None else "the file holds one object, not a list of rows"
-    remedy = f"set field to the key that holds the rows, one of: {_names(value)}"
-    raise DataError(Problem("SKD-D04", str(path), found, remedy))
-
-
-def _csv_records(path: Path, source: FileSource) -> Iterator[Record]:
-    _decode(path.read_bytes(), path)
-    # Fields are text: guessing types would turn the response "42" into a number and "NA" into nothing.
-    names = [name for name in (source.prompt_field, source.response_field) if name is not None]
-    return _table_records(
-        path, "csv", {"converters": dict.fromkeys(names, str), "keep_default_na": False, "encoding": "utf-8-sig"}
-    )
-
-
-def _table_records(path: Path, kind: str, options: dict[str, Any]) -> Iterator[Record]:
-    import datasets  # type: ignore[import-untyped]  # heavy, and needed for tables only
-
-    try:
-        # Streamed, so that no copy of the data is left in a cache.
-        rows = datasets.load_dataset(
-            kind,
-            data_files=glob.escape(str(path)),
-            split="train",
-            streaming=True,
-            trust_remote_code=False,
-            **options,
-        )
-        for number, row in enumerate(rows, start=1):
-            yield f"{path}:row {number}", row
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()
-        found = f"not readable as {kind}: {cause[0] if cause else type(error).__name__}"
-        raise DataError(Problem("SKD-D02", str(path), found, "write the file again")) from None
-
-
-def _decode(data: bytes, path: Path, line: int = 1, offset: int = 0) -> str:
-    """UTF-8 text without a byte order mark; ``line`` and ``offset`` say where in the file ``data`` begins."""
-    try:
-        return data.decode().removeprefix("\ufeff" if offset == 0 else "")
-    except UnicodeDecodeError as error:
-        line += data.count(b"\n", 0, error.start)
-        found = f"byte {data[error.start]:#04x} at offset {offset + error.start} is not UTF-8"
-        raise DataError(Problem("SKD-D03", f"{path}:{line}", found, "save the file as UTF-8")) from None
-
-
-def _parse(text: str, path: Path, remedy: str, line: int = 1) -> Any:
-    """JSON of ``text``, which begins at ``line`` of the file."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{path}:{line + error.lineno - 1}:{error.colno}"
-        raise DataError(Problem("SKD-D02", place, f"not JSON: {error.msg}", remedy)) from None
-    except RecursionError:
-        raise DataError(Problem("SKD-D02", f"{path}:{line}", "JSON nested too deeply", remedy)) from None
-    except ValueError:
-        # The limit of Python's conversion of digits, which grows with their square.
-        raise DataError(Problem("SKD-D02", f"{path}:{line}", "a number of thousands of digits", remedy)) from None
-
-
-def _row(place: str, value: Any, source: FileSource, problems: _Problems) -> Row | None:
-    if not isinstance(value, dict):
-        problems.add(Problem("SKD-D04", place, f"{_kind(value)} where a row is expected", "make every row an object"))
-        return None
-    prompt = _field(place, value, "prompt_field", source.prompt_field, problems)
-    if source.response_field is None:
-        return None if prompt is None else Row(prompt, None)
-    response = _field(place, value, "response_field", source.response_field, problems)
-    return None if prompt is None or response is None else Row(prompt, response)
-
-
-def _field(place: str, row: dict[str, Any], option: str, name: str, problems: _Problems) -> str | None:
-    """The text of a field, or None after its problem was noted."""
-    way_out = ", or to null if the data has no responses" if option == "response_field" else ""
-    if name not in row:
-        remedy = f"set {option} to the right name{way_out}"
-        problems.add(Problem("SKD-D04", place, f"no field {name!r}; the row has {_names(row)}", remedy))
-        return None
-    text = row[name]
-    if not isinstance(text, str):
-        problems.add(
-            Problem("SKD-D04", place, f"field {name!r} is {_kind(text)}, not text", f"make every {name!r} text")
-        )
-        return None
-    if not text.strip():
-        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", f"fill or remove the rows without {name!r}"))
-        return None
-    bad = next((i for i, character in enumerate(text) if character == "\0" or "\ud800" <= character <= "\udfff"), None)
-    if bad is not None:
-        found = f"field {name!r} holds U+{ord(text[bad]):04X} at character {bad}, which is no text"
-        problems.add(Problem("SKD-D03", place, found, "remove NUL characters and lone surrogates"))
-        return None
-    return text
-
-
-def _names(row: dict[str, Any]) -> str:
-    names = [repr(name) for name in row]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return (", ".join(names[:8]) or "no fields") + more
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return kinds.get(type(value), "an object" if isinstance(value, dict) else f"a {type(value).__name__}")
+def _shared(source: Source, rows: list[Row]) -> list[Row]:
+    # Exact: 0.29 of 100 rows are 29, and 28 in floating point.
+    used = int(Fraction(str(source.share)) * len(rows))
+    if used == 0:
+        found = f"share {source.share} of {len(rows)} rows is not one row"
+        raise DataError(Problem("SKD-D12", _place(source), found, "raise share or add rows"))
+    return rows[:used]

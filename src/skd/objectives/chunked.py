@@ -7,7 +7,7 @@ just scales them. So the memory of one call is the budget plus a few copies of t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from skd.errors import ConfigError, Problem
-from skd.objectives.divergences import TokenLoss, log_probs
+from skd.objectives.divergences import kl
+from skd.objectives.objective import Objective
+from skd.objectives.teacher import TeacherView, prepared_head
+from skd.objectives.tokens import ResponseTokens, Tokens, log_probs
 from skd.types import Head, LossSum
 
 __all__ = ["DEFAULT_BUDGET_BYTES", "chunked_loss"]
@@ -29,13 +32,12 @@ _ROWS_PER_TOKEN = 16
 def chunked_loss(
     student_hidden_ND: Tensor,
     student_head: Head,
-    target_ids_N: Tensor,
+    tokens: ResponseTokens,
     weights_N: Tensor,
-    objective_token_loss: TokenLoss,
+    objective: Objective,
     *,
-    temperature: float,
-    teacher_hidden_ND: Tensor | None = None,
-    teacher_head: Head | None = None,
+    teacher: TeacherView | None = None,
+    progress: float = 0.0,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
 ) -> LossSum:
     """Sum over tokens of weight x token loss, with its gradient for the student's hidden states and head.
@@ -43,12 +45,12 @@ def chunked_loss(
     Args:
         student_hidden_ND: last hidden state that predicts each token, [N, D]; N may be 0.
         student_head: its head; weight and bias get a gradient where they require one, tied embeddings included.
-        target_ids_N: the token that the response has at each position, int64 [N].
-        weights_N: weight of each token; tokens of weight 0 add nothing, whatever their loss.
-        objective_token_loss: NLL(), ForwardKL(), ReverseKL(), JSD(beta) or another TokenLoss.
-        temperature: divides the logits of both models before the softmax; no factor T^2.
-        teacher_hidden_ND: the same for the teacher, [N, D_teacher]; needed unless the loss is without a teacher.
-        teacher_head: the teacher's head, over the same V ids. The teacher gets no gradient.
+        tokens: the N tokens that the responses have there.
+        weights_N: factor of each token's loss; tokens of weight 0 add nothing, whatever their loss.
+        objective: token loss, target and temperature; its own weights are not looked at.
+        teacher: what is known of the teacher at the same tokens; needed unless the loss is without a teacher. It gets
+            no gradient.
+        progress: share of the training done, for schedules.
         budget_bytes: memory for the [tokens of a chunk, V] tensors; a chunk has at least one token.
 
     The products with the heads follow autocast; softmax, loss and sums are float32 always. Without grad mode, or with
@@ -56,54 +58,59 @@ def chunked_loss(
 
     Raises ConfigError when the loss needs a teacher and none is given, ValueError when shapes do not fit.
     """
-    if objective_token_loss.needs_teacher and (teacher_hidden_ND is None or teacher_head is None):
-        found = f"{type(objective_token_loss).__name__} compares with a teacher, and there is none"
+    if objective.token_loss.needs_teacher and teacher is None:
+        found = f"{type(objective.token_loss).__name__} compares with a teacher, and there is none"
         raise ConfigError(Problem("SKD-T09", "objective", found, "give the teacher, or choose the objective nll"))
-    teacher = None
-    if objective_token_loss.needs_teacher and teacher_hidden_ND is not None and teacher_head is not None:
-        teacher = (teacher_hidden_ND.detach(), _prepared(teacher_head))
     batch = _Batch(
-        target_ids_N=target_ids_N,
+        tokens=tokens,
         weights_N=weights_N.detach(),
-        token_loss=objective_token_loss,
-        temperature=temperature,
-        teacher=teacher,
+        objective=objective,
+        teacher=None if teacher is None else teacher.prepared(),
+        progress=progress,
         chunk=max(1, budget_bytes // (_ROWS_PER_TOKEN * 4 * student_head.weight_VD.shape[0])),
     )
-    _check_shapes(student_hidden_ND, student_head, batch)
+    _check_shapes(student_hidden_ND, batch)
     inputs = (student_hidden_ND, student_head.weight_VD, student_head.bias_V)
     apply = _ChunkedLoss.apply
-    loss, token_loss_N = apply(*inputs, student_head, batch, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return LossSum(loss=loss, token_loss_N=token_loss_N)
+    sums = apply(*inputs, student_head, batch, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    loss, token_loss_N, token_nll_N, token_kl_N = sums
+    return LossSum(loss, token_loss_N, token_nll_N, None if teacher is None else token_kl_N)
 
 
 @dataclass(frozen=True)
 class _Batch:
     """What the loss reads and no gradient reaches."""
 
-    target_ids_N: Tensor
+    tokens: ResponseTokens
     weights_N: Tensor
-    token_loss: TokenLoss
-    temperature: float
-    teacher: tuple[Tensor, Head] | None
-    """Hidden states [N, D_teacher] and head; None when the loss does not read them."""
+    objective: Objective
+    teacher: TeacherView | None
+    progress: float
     chunk: int
     """Tokens of one chunk."""
 
     def chunks(self) -> Iterator[slice]:
-        num_tokens = len(self.target_ids_N)
+        num_tokens = len(self.tokens)
         return (slice(i, min(i + self.chunk, num_tokens)) for i in range(0, num_tokens, self.chunk))
 
-    def teacher_logp(self, rows: slice) -> Tensor | None:
+    def look(self, student_hidden_CD: Tensor, student_head: Head, rows: slice) -> Tokens:
+        """The tokens of a chunk as the loss sees them."""
+        response = self.tokens.at(rows)
+        logp_CV = log_probs(student_head.logits(student_hidden_CD), self.objective.temperature)
+        written_C = logp_CV.gather(-1, response.ids_N.unsqueeze(-1)).squeeze(-1)
         if self.teacher is None:
-            return None
-        hidden_ND, head = self.teacher
-        with torch.no_grad():
-            return log_probs(head.logits(hidden_ND[rows]), self.temperature)
+            return Tokens(response, logp_CV, written_C, progress=self.progress)
+        compared = self.teacher.compare(logp_CV, response.ids_N, self.objective.temperature, rows)
+        student_logp_CV, teacher_logp_CV, teacher_written_C = compared
+        return Tokens(response, student_logp_CV, written_C, teacher_logp_CV, teacher_written_C, self.progress)
 
-    def token_losses(self, student_hidden_CD: Tensor, student_head: Head, rows: slice) -> Tensor:
-        student_logp_CV = log_probs(student_head.logits(student_hidden_CD), self.temperature)
-        return self.token_loss(student_logp_CV, self.teacher_logp(rows), self.target_ids_N[rows])
+    @torch.no_grad()
+    def measured(self, tokens: Tokens, token_loss_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, NLL and forward KL to the teacher of each token, for the logs."""
+        kl_C = token_loss_C
+        if tokens.teacher_logp_NV is not None and not self.objective.is_forward_kl:
+            kl_C = kl(tokens.given_teacher(), tokens.student_logp_NV)
+        return token_loss_C.detach(), -tokens.student_written_N, kl_C.detach()
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -118,25 +125,26 @@ class _ChunkedLoss(torch.autograd.Function):
         head: Head,
         batch: _Batch,
         grad_enabled: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         needs = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
         # The head is cast for autocast once and here, not by autocast in each chunk, whose cache would keep the copy.
-        leaves_head = _prepared(head, weight_grad=needs[1], bias_grad=needs[2])
+        leaves_head = prepared_head(head, weight_grad=needs[1], bias_grad=needs[2])
         grad_hidden_ND = torch.empty_like(hidden_ND) if needs[0] else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if needs[1] else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if needs[2] and bias_V is not None else None
 
-        token_losses = []
+        measured = []
         for rows in batch.chunks():
             hidden_CD = hidden_ND[rows].detach().requires_grad_(needs[0])
             with torch.set_grad_enabled(any(needs)):
-                token_loss_C = batch.token_losses(hidden_CD, leaves_head, rows)
+                tokens = batch.look(hidden_CD, leaves_head, rows)
+                token_loss_C = batch.objective.token_losses(tokens)
                 loss = _weighted_sum(token_loss_C, batch.weights_N[rows])
-            token_losses.append(token_loss_C.detach())
+            measured.append(batch.measured(tokens, token_loss_C))
             if not any(needs):
                 continue
-            leaves = (hidden_CD, leaves_head.weight_VD, leaves_head.bias_V)
-            grads = iter(torch.autograd.grad(loss, [x for x in leaves if x is not None and x.requires_grad]))
+            leaves = [x for x in (hidden_CD, leaves_head.weight_VD, leaves_head.bias_V) if x is not None]
+            grads = iter(torch.autograd.grad(loss, [x for x in leaves if x.requires_grad]))
             if grad_hidden_ND is not None:
                 grad_hidden_ND[rows] = next(grads)
             if grad_weight_VD is not None:
@@ -144,14 +152,16 @@ class _ChunkedLoss(torch.autograd.Function):
             if grad_bias_V is not None:
                 grad_bias_V += next(grads)
 
-        token_loss_N = torch.cat(token_losses) if token_losses else hidden_ND.new_zeros(0, dtype=torch.float32)
+        columns = (torch.cat(column) for column in zip(*measured, strict=True))
+        empty = hidden_ND.new_zeros(0, dtype=torch.float32)
+        token_loss_N, token_nll_N, token_kl_N = columns if measured else (empty, empty.clone(), empty.clone())
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD, grad_bias_V)
-        ctx.mark_non_differentiable(token_loss_N)
-        return _weighted_sum(token_loss_N, batch.weights_N), token_loss_N
+        ctx.mark_non_differentiable(token_loss_N, token_nll_N, token_kl_N)
+        return _weighted_sum(token_loss_N, batch.weights_N), token_loss_N, token_nll_N, token_kl_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor, grad_token_loss_N: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor, *grads_of_logs: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
         return (*scaled, None, None, None)
 
@@ -162,25 +172,11 @@ def _weighted_sum(token_loss_N: Tensor, weights_N: Tensor) -> Tensor:
     return (counted_N * weights_N.float()).sum()
 
 
-def _prepared(head: Head, weight_grad: bool = False, bias_grad: bool = False) -> Head:
-    """The head cut off from the graph and in the dtype its product will run in, its parts leaves where asked."""
-    weight_VD = head.weight_VD.detach()
-    bias_V = None if head.bias_V is None else head.bias_V.detach()
-    if torch.is_autocast_enabled(weight_VD.device.type):
-        dtype = torch.get_autocast_dtype(weight_VD.device.type)
-        weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
-    weight_VD.requires_grad_(weight_grad)
-    return replace(head, weight_VD=weight_VD, bias_V=None if bias_V is None else bias_V.requires_grad_(bias_grad))
-
-
-def _check_shapes(student_hidden_ND: Tensor, student_head: Head, batch: _Batch) -> None:
+def _check_shapes(student_hidden_ND: Tensor, batch: _Batch) -> None:
     num_tokens = len(student_hidden_ND)
-    lengths = {"target_ids_N": len(batch.target_ids_N), "weights_N": len(batch.weights_N)}
+    lengths = {"tokens": len(batch.tokens), "weights_N": len(batch.weights_N)}
     if batch.teacher is not None:
-        lengths["teacher_hidden_ND"] = len(batch.teacher[0])
+        lengths["teacher"] = len(batch.teacher)
     for name, length in lengths.items():
         if length != num_tokens:
             raise ValueError(f"{name} has {length} rows and student_hidden_ND has {num_tokens}; one row per token")
-    if batch.teacher is not None and len(batch.teacher[1].weight_VD) != len(student_head.weight_VD):
-        teacher_size, student_size = len(batch.teacher[1].weight_VD), len(student_head.weight_VD)
-        raise ValueError(f"teacher's head has {teacher_size} ids and the student's {student_size}; cut both first")

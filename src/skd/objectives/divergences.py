@@ -1,4 +1,4 @@
-"""Token losses: what the student is told about one position, as pure functions of log-probabilities.
+"""Divergences between the teacher's distribution and the student's at one position, and the likelihood of one token.
 
 Every loss takes normalised, unwarped log-probabilities (natural logarithm) and returns one number per token; which
 tokens count, and by how much, is decided elsewhere. The sums run over the vocabulary only.
@@ -12,74 +12,53 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from skd.errors import ConfigError, Problem
+from skd.objectives.tokens import Tokens
+from skd.schedule import Number, ends
 
-__all__ = ["JSD", "NLL", "ForwardKL", "ReverseKL", "TokenLoss", "log_probs"]
-
-
-def log_probs(logits_NV: Tensor, temperature: float = 1.0) -> Tensor:
-    """Float32 log-probabilities [..., V] of logits [..., V], divided by ``temperature`` first.
-
-    Use it where a loss is computed: on CPU torch.log_softmax adds the exponentials up one after the other, which over
-    262,144 ids costs up to 7e-5 of every probability; logsumexp adds them pairwise and stays below 1e-6.
-    """
-    logits_NV = logits_NV.float()
-    if temperature != 1.0:
-        logits_NV = logits_NV / temperature
-    return logits_NV - logits_NV.logsumexp(-1, keepdim=True)
+__all__ = ["JSD", "NLL", "ForwardKL", "ReverseKL", "SkewKL", "SkewReverseKL", "TotalVariation", "kl"]
 
 
-class TokenLoss(Protocol):
-    """A loss of each token. Implementations are frozen dataclasses, so that a loss is a value."""
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether ``teacher_logp_NV`` must be given."""
-        ...
-
-    def __call__(self, student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, target_ids_N: Tensor) -> Tensor:
-        """Float32 [N] in nats, from log-probabilities [N, V] and the ids [N] that the response has there."""
-        ...
+class _Divergence:
+    needs_teacher: ClassVar[bool] = True
+    needs_rollout_logp: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class NLL:
-    """-log S(target): the cross-entropy of SFT and of sequence-level KD (Kim and Rush, 2016, arXiv 1606.07947)."""
+    """-log S(written): the cross-entropy of SFT and of sequence-level KD (Kim and Rush, 2016, arXiv 1606.07947)."""
 
     needs_teacher: ClassVar[bool] = False
+    needs_rollout_logp: ClassVar[bool] = False
 
-    def __call__(self, student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, target_ids_N: Tensor) -> Tensor:
-        return -student_logp_NV.gather(-1, target_ids_N.unsqueeze(-1)).squeeze(-1).float()
+    def __call__(self, tokens: Tokens) -> Tensor:
+        return -tokens.student_written_N.float()
 
 
 @dataclass(frozen=True)
-class ForwardKL:
+class ForwardKL(_Divergence):
     """KL(T || S), mode covering: the loss of SKD (arXiv 2410.11325, section 3)."""
 
-    needs_teacher: ClassVar[bool] = True
-
-    def __call__(self, student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, target_ids_N: Tensor) -> Tensor:
-        return _kl(_given(teacher_logp_NV).float(), student_logp_NV.float())
+    def __call__(self, tokens: Tokens) -> Tensor:
+        return kl(tokens.given_teacher(), tokens.student_logp_NV.float())
 
 
 @dataclass(frozen=True)
-class ReverseKL:
+class ReverseKL(_Divergence):
     """KL(S || T), mode seeking (Gu et al., 2024, arXiv 2306.08543)."""
 
-    needs_teacher: ClassVar[bool] = True
-
-    def __call__(self, student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, target_ids_N: Tensor) -> Tensor:
-        return _kl(student_logp_NV.float(), _given(teacher_logp_NV).float())
+    def __call__(self, tokens: Tokens) -> Tensor:
+        return kl(tokens.student_logp_NV.float(), tokens.given_teacher())
 
 
 @dataclass(frozen=True)
-class JSD:
+class JSD(_Divergence):
     """beta KL(T || M) + (1 - beta) KL(S || M) with M = beta T + (1 - beta) S (Agarwal et al., 2024, arXiv 2306.13649).
 
     At most ln 2, symmetric at beta = 1/2, and it tends to 0 as beta tends to 0 or 1. The two ends are therefore not
@@ -88,36 +67,104 @@ class JSD:
     Raises ConfigError unless 0 < beta < 1.
     """
 
-    beta: float = 0.5
-    needs_teacher: ClassVar[bool] = True
+    beta: Number = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.beta < 1.0:
-            found = f"beta is {self.beta}, and the generalised JSD is defined for 0 < beta < 1"
-            remedy = "take a beta inside, or name the divergence you mean at the end: forward_kl or reverse_kl"
-            raise ConfigError(Problem("SKD-T09", "objective.beta", found, remedy))
+        for beta in ends(self.beta):
+            if not 0.0 < beta < 1.0:
+                found = f"beta is {beta}, and the generalised JSD is defined for 0 < beta < 1"
+                remedy = "take a beta inside, or name the divergence you mean at the end: forward_kl or reverse_kl"
+                raise ConfigError(Problem("SKD-T09", "objective.loss.beta", found, remedy))
 
-    def __call__(self, student_logp_NV: Tensor, teacher_logp_NV: Tensor | None, target_ids_N: Tensor) -> Tensor:
-        student_logp_NV, teacher_logp_NV = student_logp_NV.float(), _given(teacher_logp_NV).float()
+    def __call__(self, tokens: Tokens) -> Tensor:
+        beta = tokens.value(self.beta)
+        student_logp_NV, teacher_logp_NV = tokens.student_logp_NV.float(), tokens.given_teacher()
         # Of all distributions M is the one with the smallest sum of both terms, so no gradient passes through it.
-        mixture_logp_NV = _log_mixture(teacher_logp_NV.detach(), student_logp_NV.detach(), self.beta)
-        teacher_term_N, student_term_N = _kl(teacher_logp_NV, mixture_logp_NV), _kl(student_logp_NV, mixture_logp_NV)
-        return self.beta * teacher_term_N + (1.0 - self.beta) * student_term_N
+        mixture_logp_NV = _mixture(teacher_logp_NV.detach(), student_logp_NV.detach(), beta)
+        teacher_term_N, student_term_N = kl(teacher_logp_NV, mixture_logp_NV), kl(student_logp_NV, mixture_logp_NV)
+        return beta * teacher_term_N + (1.0 - beta) * student_term_N
 
 
-def _given(teacher_logp_NV: Tensor | None) -> Tensor:
-    if teacher_logp_NV is None:
-        raise ValueError("this divergence compares with the teacher, and teacher_logp_NV is None")
-    return teacher_logp_NV
+@dataclass(frozen=True)
+class SkewKL(_Divergence):
+    """KL(T || alpha T + (1 - alpha) S): bounded by -log alpha (DistiLLM, Ko et al., 2024, arXiv 2402.03898).
+
+    Raises ConfigError unless 0 < alpha < 1.
+    """
+
+    alpha: Number = 0.1
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha, "forward_kl")
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        teacher_logp_NV, student_logp_NV = tokens.given_teacher(), tokens.student_logp_NV.float()
+        return kl(teacher_logp_NV, _mixture(teacher_logp_NV, student_logp_NV, tokens.value(self.alpha)))
 
 
-def _log_mixture(first_logp_NV: Tensor, second_logp_NV: Tensor, share: float) -> Tensor:
+@dataclass(frozen=True)
+class SkewReverseKL(_Divergence):
+    """KL(S || alpha S + (1 - alpha) T): bounded by -log alpha (DistiLLM, Ko et al., 2024, arXiv 2402.03898).
+
+    Raises ConfigError unless 0 < alpha < 1.
+    """
+
+    alpha: Number = 0.1
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha, "reverse_kl")
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        teacher_logp_NV, student_logp_NV = tokens.given_teacher(), tokens.student_logp_NV.float()
+        return kl(student_logp_NV, _mixture(student_logp_NV, teacher_logp_NV, tokens.value(self.alpha)))
+
+
+@dataclass(frozen=True)
+class TotalVariation(_Divergence):
+    """1/2 sum |T - S|, at most 1 (f-DISTILL, Wen et al., 2023, arXiv 2307.15190). The gradient of |x| at 0 is 0."""
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        return 0.5 * (tokens.given_teacher().exp() - tokens.student_logp_NV.float().exp()).abs().sum(-1)
+
+
+def _check_alpha(number: Number, plain: str) -> None:
+    for alpha in ends(number):
+        if not 0.0 < alpha < 1.0:
+            found = f"alpha is {alpha}, and the skew divergences are defined for 0 < alpha < 1"
+            remedy = f"take an alpha inside, or write {plain}, which is the limit at 0"
+            raise ConfigError(Problem("SKD-T09", "objective.loss.alpha", found, remedy))
+
+
+def _mixture(first_logp_NV: Tensor, second_logp_NV: Tensor, share: float | Tensor) -> Tensor:
     """log(share exp(first) + (1 - share) exp(second)) [N, V], without leaving the log domain."""
-    return torch.logaddexp(first_logp_NV + math.log(share), second_logp_NV + math.log1p(-share))
+    share_N1 = torch.as_tensor(share, dtype=torch.float32, device=first_logp_NV.device).reshape(-1, 1)
+    mixture_NV: Tensor = _Mixture.apply(first_logp_NV, second_logp_NV, share_N1)  # type: ignore[no-untyped-call]
+    return mixture_NV
 
 
-def _kl(p_logp_NV: Tensor, q_logp_NV: Tensor) -> Tensor:
-    """KL(p || q), float32 [N]."""
+class _Mixture(torch.autograd.Function):
+    """The slope for each part is its share of the mixture's mass there. logaddexp would give NaN for it where neither
+    part has any mass."""
+
+    @staticmethod
+    def forward(ctx: Any, first_logp_NV: Tensor, second_logp_NV: Tensor, share_N1: Tensor) -> Tensor:
+        weighted = first_logp_NV + share_N1.log(), second_logp_NV + torch.log1p(-share_N1)
+        mixture_NV = torch.logaddexp(*weighted)
+        slopes = [
+            (part - mixture_NV).exp_().nan_to_num_(nan=0.0) if needed else None
+            for part, needed in zip(weighted, ctx.needs_input_grad, strict=False)
+        ]
+        ctx.save_for_backward(*slopes)
+        return mixture_NV
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NV: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if slope is None else slope * grad_NV for slope in ctx.saved_tensors), None
+
+
+def kl(p_logp_NV: Tensor, q_logp_NV: Tensor) -> Tensor:
+    """KL(p || q) in nats, float32 [N], of log-probabilities [N, V]."""
     kl_N: Tensor = _KL.apply(p_logp_NV, q_logp_NV)  # type: ignore[no-untyped-call]
     return kl_N
 

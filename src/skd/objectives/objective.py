@@ -1,17 +1,20 @@
-"""The objective of a run: a token loss, its temperature, and how tokens are weighted into one number."""
+"""The objective of a run: target x token loss x token weights, and how tokens become one number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, Problem
-from skd.objectives.divergences import ForwardKL, TokenLoss
+from skd.objectives.divergences import ForwardKL
+from skd.objectives.targets import Plain, Target
+from skd.objectives.tokens import TokenLoss, Tokens
+from skd.objectives.weights import ByAuthor, TokenWeights
 
 __all__ = ["Objective", "Reduction"]
 
@@ -20,13 +23,15 @@ Reduction = Literal["token", "sequence"]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learned from a response. The loss of a step is sum(weight x token loss) / sum(total_weight), where both
-    sums run over all responses of the global batch: all micro-batches, all ranks.
+    """What is learned from a response. The loss of a step is sum(weight x token loss) / total weight, where both run
+    over all responses of the global batch: all micro-batches, all ranks.
 
     Raises ConfigError for a temperature that is not finite and positive, or an unknown reduction.
     """
 
     token_loss: TokenLoss = field(default_factory=ForwardKL)
+    target: Target = field(default_factory=Plain)
+    weights: TokenWeights = field(default_factory=ByAuthor)
     temperature: float = 1.0
     """Divides the logits of student and teacher alike. No factor T^2 is applied: at T other than 1 the gradient
     shrinks by about T^2, and the learning rate is the place to answer that."""
@@ -47,16 +52,24 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the loss reads the teacher's log-probabilities."""
-        return self.token_loss.needs_teacher
+        """Whether loss or weights read the teacher's log-probabilities."""
+        return self.token_loss.needs_teacher or self.weights.needs_teacher
 
-    def token_weights(self, lengths: Sequence[int]) -> list[Tensor]:
-        """The weight of each token of responses of these lengths: one float32 tensor [L] per response."""
-        return [torch.full((length,), self._weight(length), dtype=torch.float32) for length in lengths]
+    @property
+    def is_forward_kl(self) -> bool:
+        """Whether the token loss is the forward KL to the teacher itself, which the logs then need not compute."""
+        return self.token_loss == ForwardKL() and self.target == Plain()
 
-    def total_weight(self, lengths: Sequence[int]) -> float:
-        """The sum of those weights, exactly: tokens, or responses that have any. Adds up over batches and ranks."""
-        return float(sum(lengths) if self.reduction == "token" else sum(length > 0 for length in lengths))
+    def token_losses(self, tokens: Tokens) -> Tensor:
+        """Float32 [N], unweighted."""
+        if self.token_loss.needs_teacher:
+            tokens = replace(tokens, teacher_logp_NV=self.target(tokens))
+        return self.token_loss(tokens)
 
-    def _weight(self, length: int) -> float:
-        return 1.0 if self.reduction == "token" or length == 0 else 1.0 / length
+    def reduced(self, weights: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+        """The factor of each token's loss, [L] per response, and their total; totals add up over batches and ranks."""
+        if self.reduction == "token":
+            return list(weights), math.fsum(float(weight.double().sum()) for weight in weights)
+        sums = [weight.sum() for weight in weights]
+        means = [torch.where(total > 0, weight / total, weight) for weight, total in zip(weights, sums, strict=True)]
+        return means, float(sum(bool(total > 0) for total in sums))

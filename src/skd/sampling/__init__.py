@@ -1,6 +1,7 @@
 """Interleaved sampling: noise, warps, gates, the cursor cache and the loop."""
 
-from skd.sampling.gates import AcceptAll, AcceptNone, Drafted, Gate, TopK, TopP, Verdict, teacher_draw
+from skd.sampling.gate import Drafted, Gate, Verdict, teacher_draw
+from skd.sampling.gates import AcceptAll, AcceptNone, Interpolated, MinProb, SwitchOnce, TopK, TopP
 from skd.sampling.interleave import interleave
 from skd.sampling.noise import Purpose, uniform
 from skd.sampling.warp import Warp, draw
@@ -10,7 +11,10 @@ __all__ = [
     "AcceptNone",
     "Drafted",
     "Gate",
+    "Interpolated",
+    "MinProb",
     "Purpose",
+    "SwitchOnce",
     "TopK",
     "TopP",
     "Verdict",

@@ -1,108 +1,19 @@
-"""Gates: the rule by which a drafted token is kept or replaced, and by what.
-
-A gate is a small frozen value with one method. It sees a whole drafted block at once and judges every position as if
-all earlier ones had been kept; the sampler uses the verdict up to the first rejection and discards the rest.
-"""
+"""The gates: which drafted tokens are kept, and by what a rejected one is replaced. See ``skd.sampling.gate``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, Problem
-from skd.sampling.warp import Warp, draw, kth_largest, nucleus_threshold
+from skd.sampling.gate import Drafted, Verdict
+from skd.sampling.warp import draw, kth_largest, nucleus_threshold
+from skd.schedule import Number, ends
 
-__all__ = ["AcceptAll", "AcceptNone", "Drafted", "Gate", "TopK", "TopP", "Verdict", "teacher_draw"]
-
-
-@dataclass(frozen=True)
-class Drafted:
-    """A drafted block as a gate sees it. Positions and steps count from 0."""
-
-    ids_BG: Tensor
-    """int64: the drafted tokens; the token that is judged here is the token that is kept."""
-    teacher_logits_BGV: Tensor
-    """float32 raw logits of the teacher at each drafted token."""
-    teacher_warp: Warp
-    position_BG: Tensor
-    """int64: index of each drafted token in its response."""
-    step: int
-    """Optimiser step of the training run, for schedules."""
-    accept_noise_BG: Tensor
-    """float64 uniforms for the gate's own coin."""
-    replace_noise_BG: Tensor
-    """float64 uniforms for the replacement."""
-    state_BS: Tensor
-    """float32 row state after the last committed token; zeros at the start of a response."""
-    student_drawn_logp_BGV: Tensor | None = None
-    """The distribution each token was drafted from; only for a gate with ``needs_student``."""
-
-    @cached_property
-    def teacher_logp_BGV(self) -> Tensor:
-        """Raw teacher log-probs, float32."""
-        return torch.log_softmax(self.teacher_logits_BGV, dim=-1)
-
-    @cached_property
-    def teacher_drawn_logp_BGV(self) -> Tensor:
-        """Log-probs that a teacher's token would be drawn from, after its warp."""
-        return self.teacher_warp.log_probs(self.teacher_logits_BGV)
-
-    def at(self, index_B: Tensor) -> Drafted:
-        """The same view of one position per row (G = 1)."""
-
-        def pick(values: Tensor) -> Tensor:
-            index = index_B.view(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
-            return values.gather(1, index)
-
-        student = self.student_drawn_logp_BGV
-        return replace(
-            self,
-            ids_BG=pick(self.ids_BG),
-            teacher_logits_BGV=pick(self.teacher_logits_BGV),
-            position_BG=pick(self.position_BG),
-            accept_noise_BG=pick(self.accept_noise_BG),
-            replace_noise_BG=pick(self.replace_noise_BG),
-            student_drawn_logp_BGV=None if student is None else pick(student),
-        )
-
-
-def teacher_draw(rejected: Drafted) -> Tensor:
-    """The usual replacement: a draw from the teacher's warped distribution. Returns ids [B, 1]."""
-    return draw(rejected.teacher_drawn_logp_BGV, rejected.replace_noise_BG)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a gate says of a drafted block."""
-
-    keep_BG: Tensor
-    """bool: whether each token would be kept, given that all before it were."""
-    replacement: Callable[[Drafted], Tensor] = teacher_draw
-    """Writes the ids [B, 1] that stand in for the first rejected token, from the view of that one position."""
-    state_BGS: Tensor | None = None
-    """Row state after each position, once that token (or its replacement) is committed; None leaves it unchanged."""
-
-
-class Gate(Protocol):
-    """See the module docstring. The class attributes tell the sampler what it may leave out."""
-
-    drafts: ClassVar[bool]
-    """False: the student never writes, so nothing is drafted."""
-    judges: ClassVar[bool]
-    """False: every draft is kept, so the teacher looks only once, at the finished response."""
-    needs_student: ClassVar[bool]
-    """True: the distributions the drafts came from are kept for the verdict."""
-    state_size: ClassVar[int]
-    """Floats of state per row."""
-
-    def judge(self, drafted: Drafted) -> Verdict:
-        """Judge every drafted token of every row."""
-        ...
+__all__ = ["AcceptAll", "AcceptNone", "Interpolated", "MinProb", "SwitchOnce", "TopK", "TopP"]
 
 
 class _Judging:
@@ -116,21 +27,25 @@ class _Judging:
 class TopK(_Judging):
     """Keep a token that is among the teacher's ``k`` most probable raw ones (SKD, Xu et al. 2025, algorithm 1).
 
-    Ids that tie with the k-th count as among them. ``k`` of the vocabulary size or more keeps everything. Raises
-    ConfigError for a ``k`` below 1.
+    Ids that tie with the k-th count as among them. ``k`` of the vocabulary size or more keeps everything. A schedule
+    along the response is the paper's adaptive K; its values are rounded. Raises ConfigError for a ``k`` below 1.
     """
 
-    k: int = 25
+    k: Number = 25
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ConfigError(Problem("SKD-C07", "k", f"is {self.k}; it must be 1 or more", "25 is the paper's"))
+        for k in ends(self.k):
+            if k < 1:
+                raise ConfigError(Problem("SKD-C07", "k", f"is {k}; it must be 1 or more", "25 is the paper's"))
 
     def judge(self, drafted: Drafted) -> Verdict:
         """Compare each draft's raw teacher logit with the k-th largest one."""
-        logits = drafted.teacher_logits_BGV
-        chosen = logits.gather(-1, drafted.ids_BG.unsqueeze(-1))
-        return Verdict((chosen >= kth_largest(logits, self.k)).squeeze(-1))
+        logits_BGV, k = drafted.teacher_logits_BGV, drafted.value(self.k)
+        if not isinstance(k, Tensor):
+            return Verdict(drafted.written(logits_BGV) >= kth_largest(logits_BGV, round(k)).squeeze(-1))
+        largest_BGK = logits_BGV.topk(min(round(max(ends(self.k))), logits_BGV.shape[-1]), dim=-1).values
+        index_BG1 = (k.round().long() - 1).clamp(0, largest_BGK.shape[-1] - 1).unsqueeze(-1)
+        return Verdict(drafted.written(logits_BGV) >= largest_BGK.gather(-1, index_BG1).squeeze(-1))
 
 
 @dataclass(frozen=True)
@@ -148,9 +63,97 @@ class TopP(_Judging):
 
     def judge(self, drafted: Drafted) -> Verdict:
         """Compare each draft's raw teacher log-prob with that of the set's last member."""
-        logp = drafted.teacher_logp_BGV
-        chosen = logp.gather(-1, drafted.ids_BG.unsqueeze(-1))
-        return Verdict((chosen >= nucleus_threshold(logp, self.p)).squeeze(-1))
+        logp_BGV = drafted.teacher_logp_BGV
+        return Verdict(drafted.written(logp_BGV) >= nucleus_threshold(logp_BGV, self.p).squeeze(-1))
+
+
+@dataclass(frozen=True)
+class MinProb(_Judging):
+    """Keep a token to which the raw teacher gives at least the probability ``floor`` (CA-OPD, arXiv 2609.02401).
+
+    CA-OPD replaces by the teacher's most probable token: a teacher's warp of temperature 0. Its floor falls over
+    training from 0.5 to 0.25. Raises ConfigError for a ``floor`` outside [0, 1].
+    """
+
+    floor: Number
+
+    def __post_init__(self) -> None:
+        for floor in ends(self.floor):
+            if not 0.0 <= floor <= 1.0:
+                found = f"is {floor}; it must be in [0, 1]"
+                raise ConfigError(Problem("SKD-C07", "floor", found, "give a probability, such as 0.3"))
+
+    def judge(self, drafted: Drafted) -> Verdict:
+        """Compare each draft's raw teacher probability with the floor."""
+        return Verdict(drafted.written(drafted.teacher_logp_BGV).exp() >= drafted.value(self.floor))
+
+
+@dataclass(frozen=True)
+class Interpolated(_Judging):
+    """Write tokens distributed exactly as (1 - g) student + g teacher, both as drawn from (IPD).
+
+    Speculative sampling (Leviathan et al., 2023, arXiv 2211.17192) with that mixture as its target: keep y with
+    probability min(1, 1 - g + g T(y) / S(y)), otherwise draw from the positive part of T - S. ``g`` = 1 is exact
+    sampling from the teacher. Raises ConfigError for a ``g`` outside [0, 1].
+    """
+
+    g: Number = 0.1
+    needs_student: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for g in ends(self.g):
+            if not 0.0 <= g <= 1.0:
+                raise ConfigError(Problem("SKD-C07", "g", f"is {g}; it must be in [0, 1]", "IPD takes about 0.1"))
+
+    def judge(self, drafted: Drafted) -> Verdict:
+        """Toss the gate's coin for each draft."""
+        teacher_BG = drafted.written(drafted.teacher_drawn_logp_BGV)
+        ratio_BG = (teacher_BG - drafted.written(drafted.student_drawn_logp_BGV)).double().exp()
+        g = drafted.value(self.g)
+        return Verdict(drafted.accept_noise_BG < 1.0 - g + g * ratio_BG, replacement=_residual_draw)
+
+
+def _residual_draw(rejected: Drafted) -> Tensor:
+    teacher_BGV, student_BGV = rejected.teacher_drawn_logp_BGV.exp(), rejected.student_drawn_logp_BGV.exp()
+    residual_BGV = (teacher_BGV - student_BGV).clamp_min(0.0)
+    mass_BG1 = residual_BGV.sum(-1, keepdim=True)
+    # Between equal distributions only rounding rejects, and leaves nothing to draw from.
+    return draw(torch.where(mass_BG1 > 0.0, residual_BGV / mass_BG1, teacher_BGV).log(), rejected.replace_noise_BG)
+
+
+@dataclass(frozen=True)
+class SwitchOnce(_Judging):
+    """The student writes until the divergence of one token exceeds ``factor`` x its mean over those before; from that
+    token on the teacher writes (AdaSwitch, Peng et al., 2025, arXiv 2510.07842).
+
+    The divergence is KL(T || S) of the raw distributions. State of a row: tokens judged, sum of their divergences, and
+    1 once switched. Raises ConfigError for a ``factor`` that is not above 0.
+    """
+
+    factor: float = 3.0
+    needs_student: ClassVar[bool] = True
+    state_size: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        if not self.factor > 0.0:
+            found = f"is {self.factor}; it must be above 0"
+            raise ConfigError(Problem("SKD-C07", "factor", found, "a larger one switches later"))
+
+    def judge(self, drafted: Drafted) -> Verdict:
+        """Walk along the block with the row's running mean."""
+        assert drafted.student_logits_BGV is not None
+        teacher_BGV, student_BGV = drafted.teacher_logp_BGV, torch.log_softmax(drafted.student_logits_BGV, dim=-1)
+        divergence_BG = (teacher_BGV.exp() * (teacher_BGV - student_BGV)).sum(-1)
+        judged_B, total_B, switched_B = drafted.state_BS.unbind(-1)
+        keep, states = [], []
+        for divergence_B in divergence_BG.unbind(-1):
+            over_B = (judged_B > 0) & (divergence_B > self.factor * total_B / judged_B.clamp_min(1.0))
+            counts_B = (switched_B == 0).float()
+            switched_B = torch.maximum(switched_B, over_B.float())
+            judged_B, total_B = judged_B + counts_B, total_B + counts_B * divergence_B
+            keep.append(switched_B == 0)
+            states.append(torch.stack([judged_B, total_B, switched_B], dim=-1))
+        return Verdict(torch.stack(keep, dim=1), state_BGS=torch.stack(states, dim=1))
 
 
 @dataclass(frozen=True)

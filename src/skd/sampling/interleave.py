@@ -22,7 +22,8 @@ from skd.sampling.cache import CursorModel
 from skd.sampling.checks import not_finite, require_positive, require_prompts, require_stop_strings
 from skd.sampling.clock import Clock
 from skd.sampling.finish import Response, gather_rollout, gather_stats
-from skd.sampling.gates import Drafted, Gate, TopK, Verdict
+from skd.sampling.gate import Drafted, Gate, Verdict
+from skd.sampling.gates import TopK
 from skd.sampling.slots import Request, Slots
 from skd.sampling.stops import StopStrings
 from skd.sampling.warp import Warp, draw
@@ -59,7 +60,7 @@ def interleave(
     stop_strings: Sequence[str] = (),
     seed: int = 0,
     epoch: int | Sequence[int] = 0,
-    step: int = 0,
+    progress: float = 0.0,
     evidence: bool = True,
     on_commit: OnCommit | None = None,
 ) -> Rollout:
@@ -76,7 +77,7 @@ def interleave(
         stop_strings: texts that end a response, besides the pair's stop ids.
         seed: keys the noise, together with epoch, sample id and response index.
         epoch: one number for all prompts, or one for each.
-        step: training step, for gates with schedules.
+        progress: share of the training done, in [0, 1], for gates with schedules.
         evidence: keep the teacher's last hidden states for the loss.
         on_commit: told of every token as it is written.
 
@@ -107,7 +108,7 @@ def interleave(
         teacher_warp=teacher_warp or Warp(),
         stops=StopStrings(pair.tokenizer, tuple(stop_strings)),
         cap=max_new_tokens,
-        step=step,
+        progress=progress,
         evidence=evidence and gate.judges,
         on_commit=on_commit,
     )
@@ -126,7 +127,7 @@ class _Sampler:
     teacher_warp: Warp
     stops: StopStrings
     cap: int
-    step: int
+    progress: float
     evidence: bool
     on_commit: OnCommit | None
 
@@ -143,9 +144,9 @@ class _Sampler:
             self._fill(slots)
             num_keys = min(capacity, -(-(slots.num_keys + block) // _KEYS_STEP) * _KEYS_STEP)
             clock.lap("rest")
-            ids_BG, student_logps, drafts_finite_B = self._draft(slots, block, num_keys)
+            ids_BG, student_logits, drafts_finite_B = self._draft(slots, block, num_keys)
             clock.lap("draft")
-            kept_B, ids_BG, hidden_BGD, state_BGS = self._judge(slots, ids_BG, student_logps, num_keys)
+            kept_B, ids_BG, hidden_BGD, state_BGS = self._judge(slots, ids_BG, student_logits, num_keys)
             clock.lap("judge")
             drafted += slots.num_active * block * self.gate.drafts
             rounds += 1
@@ -189,25 +190,25 @@ class _Sampler:
                 model.keep_rows(rows_b)
 
     def _draft(self, slots: Slots, block: int, num_keys: int) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Drafted ids [B, G], what each was drawn from where the gate asks, and whether the student was finite [B]."""
+        """Drafted ids [B, G], the logits they came from where the gate asks, and whether the student was finite [B]."""
         finite_B = torch.ones_like(slots.active_B)
         if self._student is None:
             return slots.pending_B.unsqueeze(1), [], finite_B
         model, head = self._student
         noise_BG = slots.noise(block)[0]
-        token_B, drafts, logps = slots.pending_B, [], []
+        token_B, drafts, logits = slots.pending_B, [], []
         for offset in range(block):
             hidden_B1D = model.forward(token_B.unsqueeze(1), slots.cursor_B + offset, num_keys)
             finite_B = finite_B & hidden_B1D.isfinite().flatten(1).all(dim=1)
-            logp_BV = self.student_warp.log_probs(head.logits(hidden_B1D[:, -1]))
-            token_B = draw(logp_BV, noise_BG[:, offset])
+            logits_BV = head.logits(hidden_B1D[:, -1])
+            token_B = draw(self.student_warp.log_probs(logits_BV), noise_BG[:, offset])
             drafts.append(token_B)
             if self.gate.needs_student:
-                logps.append(logp_BV)
-        return torch.stack(drafts, dim=1), logps, finite_B
+                logits.append(logits_BV)
+        return torch.stack(drafts, dim=1), logits, finite_B
 
     def _judge(
-        self, slots: Slots, ids_BG: Tensor, student_logps: list[Tensor], num_keys: int
+        self, slots: Slots, ids_BG: Tensor, student_logits: list[Tensor], num_keys: int
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Tokens kept per row [B], the block with the replacement in place, the evidence, and the row states."""
         block = ids_BG.shape[1]
@@ -222,11 +223,12 @@ class _Sampler:
             teacher_logits_BGV=head.logits(hidden_BGD),
             teacher_warp=self.teacher_warp,
             position_BG=slots.positions(block),
-            step=self.step,
+            progress=self.progress,
             accept_noise_BG=accept_BG,
             replace_noise_BG=replace_BG,
             state_BS=slots.state_BS,
-            student_drawn_logp_BGV=torch.stack(student_logps, dim=1) if student_logps else None,
+            student_logits_BGV=torch.stack(student_logits, dim=1) if student_logits else None,
+            student_warp=self.student_warp,
         )
         verdict = self.gate.judge(drafted)
         kept_B = verdict.keep_BG.long().cumprod(dim=1).sum(dim=1)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from skd.models import Pair, body, padded_sequences, predicting
-from skd.objectives import Objective, chunked_loss
-from skd.types import Rollout
+from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, chunked_loss
+from skd.types import LossSum, Rollout
 
-__all__ = ["MicroBatch", "StudentLoss", "collate"]
+__all__ = ["MicroBatch", "StudentLoss", "collate", "response_tokens", "teacher_view"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class MicroBatch:
     """Prompts with their responses, int64."""
     prompt_lengths: list[int]
     response_lengths: list[int]
-    target_ids_N: Tensor
+    tokens: ResponseTokens
     weight_N: Tensor
     """float32: what the objective gives each token, not yet divided by the total weight."""
-    author_N: Tensor
-    teacher_hidden_ND: Tensor | None
-    """The evidence; None when the objective needs no teacher."""
+    evidence: Tensor | None
+    """What the teacher knows at the tokens; None when the objective needs no teacher."""
+    progress: float
+    """Share of the training done, for schedules."""
 
 
 def collate(
@@ -36,6 +37,7 @@ def collate(
     rows: Sequence[int],
     weights: Sequence[Tensor],
     evidence: Sequence[Tensor] | None,
+    progress: float,
     device: torch.device,
 ) -> MicroBatch:
     """The responses ``rows`` of a rollout as one micro-batch; no rows at all give a batch of no tokens.
@@ -43,6 +45,7 @@ def collate(
     Args:
         weights: float32 [L] of each response of the rollout.
         evidence: [L, D_teacher] of each of ``rows``, in that order.
+        progress: share of the training done.
     """
     prompts, responses = [rollout.prompt_ids[row] for row in rows], [rollout.response_ids[row] for row in rows]
     if not rows:
@@ -52,15 +55,35 @@ def collate(
         input_ids_BT=padded_sequences(prompts, responses, device),
         prompt_lengths=[len(ids) for ids in prompts],
         response_lengths=[len(ids) for ids in responses],
-        target_ids_N=torch.cat(responses).to(device),
+        tokens=response_tokens(rollout, rows, device),
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
+        evidence=torch.cat(list(evidence)).to(device) if evidence else None,
+        progress=progress,
+    )
+
+
+def response_tokens(rollout: Rollout, rows: Sequence[int], device: torch.device) -> ResponseTokens:
+    """The response tokens of ``rows``, one after the other."""
+    logps = rollout.student_logp
+    positions = [torch.arange(len(rollout.response_ids[row])) for row in rows]
+    return ResponseTokens(
+        ids_N=_joined([rollout.response_ids[row] for row in rows], torch.int64).to(device),
         author_N=_joined([rollout.authors[row] for row in rows], torch.uint8).to(device),
-        teacher_hidden_ND=torch.cat(list(evidence)).to(device) if evidence else None,
+        position_N=_joined(positions, torch.int64).to(device),
+        rollout_logp_N=None if logps is None else _joined([logps[row] for row in rows], torch.float32).to(device),
     )
 
 
 def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat(list(parts)) if parts else torch.zeros(0, dtype=dtype)
+
+
+def teacher_view(pair: Pair, evidence: Tensor | None, device: torch.device) -> TeacherView:
+    """What the teacher knows at some tokens; without evidence, at none."""
+    head = pair.teacher_head()
+    if evidence is None:
+        evidence = torch.zeros(0, head.weight_VD.shape[1], device=device)
+    return HiddenStates(evidence, head)
 
 
 class StudentLoss(nn.Module):
@@ -77,24 +100,18 @@ class StudentLoss(nn.Module):
         self._objective = objective
         self._bf16 = precision == "bf16"
 
-    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """(sum of weight x token loss, scalar; token losses [N], detached)."""
-        with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=self._bf16):
+    def forward(self, batch: MicroBatch) -> LossSum:
+        """The micro-batch's sum of weight x token loss, with its gradient, and what the logs show of each token."""
+        device = batch.input_ids_BT.device
+        needs_teacher = self._objective.needs_teacher
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             hidden_BTD = body(self.student)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
-            sums = chunked_loss(
+            return chunked_loss(
                 torch.cat(predicting(hidden_BTD, batch.prompt_lengths, batch.response_lengths)),
                 self._pair.student_head(),
-                batch.target_ids_N,
+                batch.tokens,
                 batch.weight_N,
-                self._objective.token_loss,
-                temperature=self._objective.temperature,
-                teacher_hidden_ND=self._teacher_hidden(batch),
-                teacher_head=self._pair.teacher_head() if self._objective.needs_teacher else None,
+                self._objective,
+                teacher=teacher_view(self._pair, batch.evidence, device) if needs_teacher else None,
+                progress=batch.progress,
             )
-        return sums.loss, sums.token_loss_N
-
-    def _teacher_hidden(self, batch: MicroBatch) -> Tensor | None:
-        if not self._objective.needs_teacher or batch.teacher_hidden_ND is not None:
-            return batch.teacher_hidden_ND
-        width = self._pair.teacher_head().weight_VD.shape[1]
-        return torch.zeros(0, width, device=batch.input_ids_BT.device)

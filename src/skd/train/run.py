@@ -16,7 +16,7 @@ from skd.config import RunConfig
 from skd.models import Pair, score
 from skd.objectives import Objective
 from skd.policies import Policy
-from skd.train.batch import StudentLoss
+from skd.train.batch import StudentLoss, response_tokens, teacher_view
 from skd.types import Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
@@ -81,6 +81,24 @@ class Run:
         prompts = [rollout.prompt_ids[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
         return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
+
+    def progress(self, step: int) -> float:
+        """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
+        return min(step / max(self.total_steps - 1, 1), 1.0)
+
+    def token_weights(self, rollout: Rollout) -> tuple[list[Tensor], float]:
+        """The factor of each token's loss, float32 [L] per response, and their total over this rank's responses."""
+        objective, device = self.objective, self.accelerator.device
+        weights = []
+        for row in range(len(rollout)):
+            tokens = response_tokens(rollout, [row], device)
+            teacher = None
+            if objective.weights.needs_teacher and len(tokens):
+                evidence = self.evidence(rollout, [row])
+                teacher = teacher_view(self.pair, None if evidence is None else evidence[0].to(device), device)
+            weight_L = objective.weights(tokens, teacher).cpu()
+            weights.append(weight_L if rollout.masks is None else weight_L * rollout.masks[row])
+        return objective.reduced(weights)
 
 
 def adamw(student: nn.Module, config: RunConfig) -> AdamW:

@@ -8,33 +8,22 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import ObjectiveConfig, RunConfig
+from skd.check.prompts import longest_responses
+from skd.config import DataConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import load_sets, tell_leak
 from skd.models import Pair, load_pair
-from skd.objectives import JSD, NLL, ForwardKL, Objective, ReverseKL, TokenLoss
-from skd.policies import build_policy
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
+from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "build_objective", "prepare"]
+__all__ = ["PromptSource", "prepare"]
 
 PromptSource = Prompts | Sequence[str] | Sequence[Row]
 """Prompts as token ids, or as text, with references where the rows have some."""
-
-
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective of a configuration."""
-    losses: dict[str, TokenLoss] = {
-        "nll": NLL(),
-        "forward_kl": ForwardKL(),
-        "reverse_kl": ReverseKL(),
-        "jsd": JSD(config.beta),
-    }
-    return Objective(losses[config.kind], temperature=config.temperature, reduction=config.reduction)
 
 
 def prepare(
@@ -49,9 +38,7 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    source = config.data.validation
-    train_rows = load_rows(config.data.train) if prompts is None else prompts
-    validation_rows = load_rows(source) if validation is None and source is not None else validation
+    train_rows, validation_rows = _rows(config.data, prompts, validation)
     pair = pair or _load(config, accelerator)
     train_set = _encoded(config, pair, train_rows)
     held_out = None
@@ -62,14 +49,14 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    objective = build_objective(config.resolved_objective)
+    objective = build_objective(config.objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config),
+        policy=build_policy(config, objective),
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -81,14 +68,21 @@ def prepare(
     )
 
 
+def _rows(
+    data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
+) -> tuple[PromptSource | list[Row], PromptSource | list[Row] | None]:
+    """Training and validation rows: those given, else those that the configuration names."""
+    wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
+    train, held_out = load_sets(*wanted, on_bad_row=data.on_bad_row)
+    tell_leak(train, held_out, data.on_leak)
+    return train if prompts is None else prompts, held_out or validation
+
+
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
     """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
     if prompts is None:
         return
-    lengths = [config.sampling.max_new_tokens] * len(prompts)
-    if config.resolved_policy.kind == "data_set" and prompts.references is not None:
-        lengths = [len(ids) for ids in prompts.references]
-    require_prompts(prompts, lengths, pair.context, pair.vocab_size)
+    require_prompts(prompts, longest_responses(config, prompts), pair.context, pair.vocab_size)
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:
@@ -121,6 +115,7 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:
         pair.tokenizer,
         chat=config.data.chat,
         system=config.data.system,
+        train_on=config.data.train_on,
         max_prompt_tokens=config.data.max_prompt_tokens,
         on_long_prompt=config.data.on_long_prompt,
         stop_id=pair.end_id,

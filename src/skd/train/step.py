@@ -8,6 +8,7 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -22,11 +23,13 @@ from skd.train.batch import collate
 from skd.train.files import write_atomic
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
-from skd.types import DATA, STUDENT, TEACHER, Rollout
+from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
 
 __all__ = ["StepReport", "roll_out_step", "row_batches", "train_step"]
 
 _AUTHORS = {"data": DATA, "student": STUDENT, "teacher": TEACHER}
+_QUANTITIES = ("loss", "nll", "kl")
+"""Per-token quantities that are logged by author: the objective's loss, the NLL, the forward KL to the teacher."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,21 @@ class _Sums:
     """Sums over the micro-batches of this rank."""
 
     loss: float = 0.0
-    author_loss: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
-    author_tokens: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
+    tokens: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
+    by_author: dict[tuple[str, str], float] = field(
+        default_factory=lambda: dict.fromkeys(product(_QUANTITIES, _AUTHORS), 0.0)
+    )
+    """(quantity, author) -> sum over the author's tokens."""
 
-    def add(self, loss: Tensor, token_loss_N: Tensor, author_N: Tensor) -> None:
-        self.loss += loss.item()
+    def add(self, sums: LossSum, author_N: Tensor) -> None:
+        self.loss += sums.loss.item()
+        measured = {"loss": sums.token_loss_N, "nll": sums.token_nll_N, "kl": sums.token_kl_N}
         for name, author in _AUTHORS.items():
             mine_N = author_N == author
-            self.author_loss[name] += token_loss_N[mine_N].sum().item()
-            self.author_tokens[name] += mine_N.sum().item()
+            self.tokens[name] += mine_N.sum().item()
+            for quantity, value_N in measured.items():
+                if value_N is not None:
+                    self.by_author[quantity, name] += value_N[mine_N].sum().item()
 
 
 def train_step(run: Run, step: int) -> StepReport:
@@ -67,10 +76,9 @@ def train_step(run: Run, step: int) -> StepReport:
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
-    lengths = [len(ids) for ids in rollout.response_ids]
-    weights = run.objective.token_weights(lengths)
+    weights, total_weight = run.token_weights(rollout)
     # Nothing to learn from (every response empty) is a step with gradient zero, not a division by zero.
-    total_weight = run.total([run.objective.total_weight(lengths)])[0] or 1.0
+    total_weight = run.total([total_weight])[0] or 1.0
     batches = row_batches(rollout, settings.micro_batch_tokens)
     count = run.largest(max(len(batches), 1))
     sums = _Sums()
@@ -78,13 +86,14 @@ def train_step(run: Run, step: int) -> StepReport:
     with run.pair.training():
         for index in range(count):
             rows = batches[index] if index < len(batches) else []
-            batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
+            evidence = run.evidence(rollout, rows)
+            batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
             torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
             with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
-                loss, token_loss_N = run.module(batch)
+                loss = run.module(batch)
                 # Times the ranks, because the wrapper averages gradients over them.
-                run.accelerator.backward(loss * (run.world_size / total_weight))
-            sums.add(loss, token_loss_N, batch.author_N)
+                run.accelerator.backward(loss.loss * (run.world_size / total_weight))
+            sums.add(loss, batch.tokens.author_N)
             point("backward")
 
     gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
@@ -115,7 +124,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     keys = batch_at(step * size, size, len(run.prompts), settings.seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(seed=settings.seed, epochs=epochs[run.rank :: run.world_size], step=step)
+    key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step))
     rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
@@ -144,20 +153,21 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         stats.replaced,
         stats.wasted,
     ]
-    mine = [sums.loss, *counts, *sums.author_loss.values(), *sums.author_tokens.values()]
-    loss, tokens, responses, truncated, kept, replaced, wasted, *by_author = run.total(mine)
-    losses, numbers = by_author[: len(_AUTHORS)], by_author[len(_AUTHORS) :]
+    mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
+    loss, tokens, responses, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    numbers = dict(zip(_AUTHORS, rest, strict=False))
+    by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
         "acceptance_rate": _ratio(kept, kept + replaced),
-        "replaced_share": _ratio(numbers[-1], tokens),
+        "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
         "wasted": int(wasted),
         "seconds_draft": stats.seconds_draft,
         "seconds_judge": stats.seconds_judge,
         "seconds_rest": stats.seconds_rest,
-        **{f"loss_{name}": _ratio(*pair) for name, *pair in zip(_AUTHORS, losses, numbers, strict=True)},
+        **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skd.models import score
-from skd.objectives import ForwardKL, log_probs
+from skd.objectives import kl, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
 from skd.train.files import write_atomic
@@ -35,19 +35,19 @@ def validate(run: Run, step: int) -> dict[str, float | int | None]:
     """
     assert run.validation is not None
     prompts = run.shard(run.validation)
-    key = RolloutKey(seed=run.config.train.seed, epochs=[VALIDATION_EPOCH] * len(prompts), step=step)
+    # Schedules and stages as they will be at the end: so that the losses of all validations compare.
+    key = RolloutKey(run.config.train.seed, [VALIDATION_EPOCH] * len(prompts), progress=1.0)
     rollout = run.policy.rollout(run.pair, prompts, key)
-    lengths = [len(ids) for ids in rollout.response_ids]
-    weights = run.objective.token_weights(lengths)
+    weights, total_weight = run.token_weights(rollout)
     loss = 0.0
     for rows in row_batches(rollout, run.config.train.micro_batch_tokens):
-        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), run.accelerator.device)
-        loss += run.loss(batch)[0].item()
+        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), 1.0, run.accelerator.device)
+        loss += run.loss(batch).loss.item()
     if run.is_main:
         directory = run.run_dir / "tokens"
         directory.mkdir(exist_ok=True)
         write_atomic(directory / f"step-{step}.json", json.dumps(token_view(run, rollout, step)) + "\n")
-    return _metrics(run, rollout, loss, run.objective.total_weight(lengths))
+    return _metrics(run, rollout, loss, total_weight)
 
 
 def _metrics(run: Run, rollout: Rollout, loss: float, weight: float) -> dict[str, float | int | None]:
@@ -101,7 +101,7 @@ def _viewed_response(
     ids = rollout.response_ids[row]
     divergence: list[float | None] = [None] * len(ids)
     if teacher_logp_LV is not None:
-        divergence = ForwardKL()(student_logp_LV, teacher_logp_LV, ids).tolist()
+        divergence = kl(teacher_logp_LV, student_logp_LV).tolist()
     return {
         "sample_id": rollout.sample_ids[row],
         "prompt": tokenizer.decode(rollout.prompt_ids[row].tolist()),

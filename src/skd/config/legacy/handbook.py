@@ -1,0 +1,164 @@
+"""SFT configs with the keys of the alignment-handbook, as the code published with the paper uses them, in our terms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from skd.config.document import Document, KeyPath
+from skd.config.legacy.handlers import chosen, moved, unread, used_elsewhere
+from skd.config.legacy.translation import Handler, Translation
+
+__all__ = ["is_handbook", "translate"]
+
+
+def is_handbook(data: Any) -> bool:
+    """Whether a config file is one of these."""
+    return isinstance(data, Mapping) and "model_name_or_path" in data and "student" not in data
+
+
+def translate(document: Document) -> Translation:
+    """The same run in our terms. Keys that have no meaning here become problems of the new document."""
+    translation = Translation(document)
+    translation.put("method", "sft", ("model_name_or_path",))
+    if not translation.get("dataset_mixer"):
+        translation.refuse(("dataset_mixer",), "is missing", "add dataset_mixer: {PATH_OR_HUB_ID: 1.0}", "SKD-C17")
+    translation.walk((), _HANDLERS)
+    _batch(translation)
+    return translation
+
+
+def _mixer(translation: Translation, source: KeyPath, value: Any) -> None:
+    """Names that hold a path separator twice or start like a path are files without their ending, others Hub ids."""
+    if not isinstance(value, Mapping) or not value:
+        translation.refuse(source, "is no mapping of data sets to shares", "write NAME: 1.0 under it", "SKD-C06")
+        return
+    parts = [("train", "_train.json", "train"), ("validation", "_vali.json", "validation")]
+    for part, suffix, split in parts[: 1 if translation.get("do_eval") is False else 2]:
+        sources = [_source(name, share, suffix, split) for name, share in value.items()]
+        if part == "validation":
+            sources = [{**one, "share": 1.0} for one in sources]
+        translation.put(f"data.{part}", sources, source)
+
+
+def _source(name: str, share: Any, suffix: str, split: str) -> dict[str, Any]:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return {"kind": "file", "path": name + suffix, "share": share}
+    return {"kind": "hub", "id": name, "split": split, "share": share}
+
+
+def _length(translation: Translation, source: KeyPath, value: Any) -> None:
+    translation.put("data.max_prompt_tokens", value, source)
+    translation.put("data.on_long_prompt", "skip", source)
+    translation.note(source, "bounds the prompt here; sequences are neither cut nor packed")
+
+
+def _steps(translation: Translation, source: KeyPath, value: Any) -> None:
+    translation.put("train.max_steps", None if value in (None, -1) else value, source)
+
+
+def _batch(translation: Translation) -> None:
+    """Prompts per optimiser step over all processes."""
+    per_device = translation.get("per_device_train_batch_size")
+    accumulated = translation.get("gradient_accumulation_steps")
+    sizes = [8 if per_device is None else per_device, 1 if accumulated is None else accumulated]
+    if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
+        translation.put("train.batch_size", sizes[0], ("per_device_train_batch_size",))
+        return
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    translation.put("train.batch_size", sizes[0] * sizes[1] * processes, ("per_device_train_batch_size",))
+
+
+def _every(path: str, strategy: str) -> Handler:
+    def handle(translation: Translation, source: KeyPath, value: Any) -> None:
+        chosen_strategy = translation.get(strategy) or translation.get("evaluation_strategy")
+        translation.put(path, value if chosen_strategy in (None, "steps") else None, source)
+
+    return handle
+
+
+def _report_to(translation: Translation, source: KeyPath, value: Any) -> None:
+    trackers = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    translation.put("train.tensorboard", "tensorboard" in trackers or "all" in trackers, source)
+    others = [str(name) for name in trackers if name not in {"tensorboard", "all", "none"}]
+    if others:
+        translation.note(source, f"names {', '.join(others)}: metrics are in metrics.jsonl and TensorBoard")
+
+
+def _remote_code(translation: Translation, source: KeyPath, value: Any) -> None:
+    if value:
+        translation.note(source, "is not read: code of a model repository is never run")
+
+
+def _half(translation: Translation, source: KeyPath, value: Any) -> None:
+    if value:
+        translation.refuse(source, "asks for float16", "write bf16: true")
+
+
+def _refused(found: str, remedy: str) -> Handler:
+    def handle(translation: Translation, source: KeyPath, value: Any) -> None:
+        if value not in (None, False):
+            translation.refuse(source, found, remedy)
+
+    return handle
+
+
+_HANDLERS: Mapping[str, Handler] = {
+    "model_name_or_path": moved("student.path"),
+    "model_revision": moved("student.revision"),
+    "torch_dtype": chosen("train.precision", {"bfloat16": "bf16", "float32": "fp32", "auto": "fp32"}),
+    "attn_implementation": moved("student.attention"),
+    "use_flash_attention_2": unread("write attn_implementation: flash_attention_2"),
+    "trust_remote_code": _remote_code,
+    "dataset_mixer": _mixer,
+    "dataset_splits": unread("a file has a train and a vali part, a Hub data set the splits train and validation"),
+    "preprocessing_num_workers": unread("tokenising needs no workers"),
+    "auto_insert_empty_system_msg": unread("the published script leaves it out, too; data.system sets one"),
+    "chat_template": unread("the tokenizer's own is used"),
+    "dataset_kwargs": unread("special tokens are added once, by the chat template"),
+    "bf16": chosen("train.precision", {True: "bf16", False: "fp32"}),
+    "fp16": _half,
+    "do_eval": used_elsewhere,
+    "eval_strategy": used_elsewhere,
+    "evaluation_strategy": used_elsewhere,
+    "eval_steps": _every("train.validate_every", "eval_strategy"),
+    "per_device_eval_batch_size": unread("memory is set by train.micro_batch_tokens"),
+    "per_device_train_batch_size": used_elsewhere,
+    "gradient_accumulation_steps": used_elsewhere,
+    "gradient_checkpointing": moved("train.gradient_checkpointing"),
+    "gradient_checkpointing_kwargs": unread("it is always non-reentrant"),
+    "learning_rate": moved("train.lr"),
+    "lr_scheduler_type": chosen(
+        "train.schedule",
+        {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"},
+    ),
+    "warmup_ratio": moved("train.warmup"),
+    "warmup_steps": _refused("counts steps", "write warmup_ratio, a share of all steps"),
+    "weight_decay": moved("train.weight_decay"),
+    "max_grad_norm": moved("train.clip_norm"),
+    "max_seq_length": _length,
+    "max_steps": _steps,
+    "num_train_epochs": moved("train.epochs"),
+    "output_dir": moved("output"),
+    "overwrite_output_dir": unread("a run is never overwritten; choose another output_dir"),
+    "remove_unused_columns": unread("only the fields that are needed are read"),
+    "report_to": _report_to,
+    "run_name": unread("a run is named by its directory"),
+    "save_only_model": unread("checkpoints always hold what resuming needs"),
+    "save_strategy": used_elsewhere,
+    "save_steps": _every("train.save_every", "save_strategy"),
+    "save_total_limit": moved("train.keep"),
+    "seed": moved("train.seed"),
+    "log_level": unread("every step is logged"),
+    "logging_steps": unread("every step is logged"),
+    "logging_strategy": unread("every step is logged"),
+    "logging_first_step": unread("every step is logged"),
+    "packing": unread("sequences are not packed; micro-batches are filled by token budget"),
+    "hub_model_id": _refused("asks for an upload", "upload the exported student yourself"),
+    "hub_strategy": unread("nothing is uploaded"),
+    "push_to_hub": _refused("asks for an upload", "upload the exported student yourself"),
+    "load_in_4bit": _refused("asks for quantised training", "remove it"),
+    "load_in_8bit": _refused("asks for quantised training", "remove it"),
+    "use_peft": _refused("asks for adapters", "remove it"),
+}

@@ -1,0 +1,59 @@
+"""What stands between a file and its rows: records with their places, and the problems of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from skd.errors import Problem
+
+__all__ = ["Record", "RowProblems", "kind_of", "names_of"]
+
+SHOWN = 5
+"""Problems of one kind that are listed; the others are counted."""
+
+Record = tuple[str, Any]
+"""Where a row stands, and the value that stands there."""
+
+
+class RowProblems:
+    """Problems of the rows of one source by kind: the first few are kept in full, the rest as a count."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._kinds: dict[tuple[str, str], list[Problem]] = {}
+        self._places: set[str] = set()
+
+    def add(self, problem: Problem) -> None:
+        self._kinds.setdefault((problem.code, problem.remedy), []).append(problem)
+        self._places.add(problem.place)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows with a problem; a row may have several."""
+        return len(self._places)
+
+    def shown(self) -> Sequence[Problem]:
+        """What the user is told, in the order of the source."""
+        shown: list[Problem] = []
+        for (code, remedy), problems in self._kinds.items():
+            shown += problems[:SHOWN]
+            if len(problems) > SHOWN:
+                found = f"{len(problems) - SHOWN} more rows like these, {len(problems)} in all"
+                shown.append(Problem(code, self._place, found, remedy))
+        return shown
+
+
+def names_of(row: dict[str, Any]) -> str:
+    """The keys of a row for a message."""
+    names = [repr(name) for name in row]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return (", ".join(names[:8]) or "no fields") + more
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words."""
+    if value is None:
+        return "null"
+    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "an object" if isinstance(value, dict) else f"a {type(value).__name__}")

@@ -1,0 +1,144 @@
+"""From a record to a row: which fields hold the texts, and whether they are texts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skd.config.sources import PROMPT, RESPONSE
+from skd.data.records import RowProblems, kind_of, names_of
+from skd.data.rows import Row, Turn
+from skd.errors import Problem
+
+if TYPE_CHECKING:
+    from skd.config import FileSource, HubSource
+
+__all__ = ["USUAL_FIELDS", "Fields", "Messages", "shape_of"]
+
+logger = logging.getLogger(__name__)
+
+_USUAL = (PROMPT, RESPONSE)
+_RELEASED = (("instruction", "response"), ("dialogue", "summary"))
+"""Fields of the files of the paper's code."""
+_MESSAGES = "messages"
+USUAL_FIELDS = (*_USUAL, *_RELEASED[0], *_RELEASED[1])
+"""Every field that holds text and is found without being named."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Rows with a field for the prompt and, unless it is None, one for the response."""
+
+    prompt: str
+    response: str | None
+
+    def row(self, place: str, record: dict[str, Any], problems: RowProblems) -> Row | None:
+        """The row of a record, or None after its problems were noted."""
+        prompt = _field(place, record, "prompt_field", self.prompt, problems)
+        if self.response is None:
+            return None if prompt is None else Row(prompt, None)
+        response = _field(place, record, "response_field", self.response, problems)
+        return None if prompt is None or response is None else Row(prompt, response)
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Rows with a field that holds a conversation: a list of {role, content}."""
+
+    field: str
+
+    def row(self, place: str, record: dict[str, Any], problems: RowProblems) -> Row | None:
+        """The row of a record, or None after its problems were noted. Where the user has the last word, no response."""
+        turns = self._turns(place, record, problems)
+        if turns is None or not self._in_order(place, turns, problems):
+            return None
+        response = turns.pop().content if turns[-1].role == "assistant" else None
+        return Row(turns[-1].content, response, tuple(turns[:-1]))
+
+    def _turns(self, place: str, record: dict[str, Any], problems: RowProblems) -> list[Turn] | None:
+        if self.field not in record:
+            found = f"no field {self.field!r}; the row has {names_of(record)}"
+            problems.add(Problem("SKD-D04", place, found, "set messages_field to the right name"))
+            return None
+        messages = record[self.field]
+        if not isinstance(messages, list) or not messages:
+            found = "is an empty list" if messages == [] else f"is {kind_of(messages)}, not a list of messages"
+            remedy = f"make every {self.field!r} a list of {{role, content}}"
+            problems.add(Problem("SKD-D04", place, f"field {self.field!r} {found}", remedy))
+            return None
+        turns = [self._turn(place, i, message, problems) for i, message in enumerate(messages)]
+        return None if None in turns else [turn for turn in turns if turn is not None]
+
+    def _turn(self, place: str, index: int, message: Any, problems: RowProblems) -> Turn | None:
+        name = f"{self.field}[{index}]"
+        if not isinstance(message, dict):
+            found = f"field {name!r} is {kind_of(message)}, not an object with role and content"
+            problems.add(Problem("SKD-D04", place, found, f"make every {self.field!r} a list of {{role, content}}"))
+            return None
+        role, content = message.get("role"), message.get("content")
+        if role not in ("system", "user", "assistant"):
+            found = f"field '{name}.role' is {role!r}" if isinstance(role, str) else f"{name} has no role"
+            problems.add(Problem("SKD-D04", place, found, "use the roles system, user and assistant"))
+            return None
+        # An empty system message is a way to switch off the one that a template would put there.
+        if role == "system" and content == "":
+            return Turn("system", "")
+        text = _text(place, f"{name}.content", f"{self.field}[].content", content, problems)
+        return None if text is None else Turn(role, text)
+
+    def _in_order(self, place: str, turns: list[Turn], problems: RowProblems) -> bool:
+        roles = [turn.role for turn in turns]
+        spoken = roles[1:] if roles[0] == "system" else roles
+        if spoken and all(role == ("user", "assistant")[i % 2] for i, role in enumerate(spoken)):
+            return True
+        shown = ", ".join(roles[:8]) + (", ..." if len(roles) > 8 else "")
+        remedy = "let user and assistant speak in turn, the user first, after at most one system message"
+        problems.add(Problem("SKD-D04", place, f"field {self.field!r} has the roles {shown}", remedy))
+        return False
+
+
+def shape_of(source: FileSource | HubSource, first: Any) -> Fields | Messages:
+    """The shape of the rows of a source, of which ``first`` is the first record.
+
+    Fields that the source names are taken as they are named. Where it names none and the usual ones are not there, the
+    fields of the paper's files and ``messages`` are looked for.
+    """
+    if source.messages_field is not None:
+        return Messages(source.messages_field)
+    named = Fields(source.prompt_field, source.response_field)
+    unnamed = named.prompt == _USUAL[0] and named.response in (_USUAL[1], None)
+    if not unnamed or not isinstance(first, dict):
+        return named
+    for prompt, response in (_USUAL, *_RELEASED):
+        if prompt in first and (named.response is None or response in first):
+            return Fields(prompt, None if named.response is None else response)
+    return Messages(_MESSAGES) if isinstance(first.get(_MESSAGES), list) else named
+
+
+def _field(place: str, row: dict[str, Any], option: str, name: str, problems: RowProblems) -> str | None:
+    """The text of a field, or None after its problem was noted."""
+    if name in row:
+        return _text(place, name, name, row[name], problems)
+    way_out = ", or to null if the data has no responses" if option == "response_field" else ""
+    found, remedy = f"no field {name!r}; the row has {names_of(row)}", f"set {option} to the right name{way_out}"
+    problems.add(Problem("SKD-D04", place, found, remedy))
+    return None
+
+
+def _text(place: str, name: str, kind: str, text: Any, problems: RowProblems) -> str | None:
+    """``text`` if it is clean text, or None after its problem was noted; ``kind`` names all fields like it."""
+    if not isinstance(text, str):
+        problems.add(
+            Problem("SKD-D04", place, f"field {name!r} is {kind_of(text)}, not text", f"make every {kind!r} text")
+        )
+        return None
+    if not text.strip():
+        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", f"fill or remove the rows without {kind!r}"))
+        return None
+    bad = next((i for i, character in enumerate(text) if character == "\0" or "\ud800" <= character <= "\udfff"), None)
+    if bad is not None:
+        found = f"field {name!r} holds U+{ord(text[bad]):04X} at character {bad}, which is no text"
+        problems.add(Problem("SKD-D03", place, found, "remove NUL characters and lone surrogates"))
+        return None
+    return text

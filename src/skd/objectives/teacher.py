@@ -1,0 +1,133 @@
+"""What is known of the teacher at N response tokens, in two forms: its hidden states, or its most probable ids."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skd.errors import ConfigError, Problem
+from skd.objectives.tokens import log_probs
+from skd.types import Head
+
+__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head"]
+
+
+class TeacherView(Protocol):
+    """The teacher's side of a loss, for any slice of the tokens."""
+
+    def compare(
+        self, student_logp_CV: Tensor, written_C: Tensor, temperature: float, rows: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(student, teacher, teacher's log-prob of the token written): log-probs [C, V'], [C, V'] and [C].
+
+        V' is the vocabulary or a partition of it, the same for both.
+        """
+        ...
+
+    def among_top(self, written_C: Tensor, k: int, rows: slice) -> Tensor:
+        """bool [C]: whether the token written is among the teacher's ``k`` most probable."""
+        ...
+
+    def prepared(self) -> TeacherView:
+        """The same for many slices: cut off from the graph, the head cast for autocast once."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """The last hidden states that predict the tokens: everything the teacher knows, in D numbers each."""
+
+    hidden_ND: Tensor
+    head: Head
+
+    def __len__(self) -> int:
+        return len(self.hidden_ND)
+
+    def prepared(self) -> HiddenStates:
+        """With the head in the dtype its product will run in."""
+        return HiddenStates(self.hidden_ND.detach(), prepared_head(self.head))
+
+    @torch.no_grad()
+    def compare(
+        self, student_logp_CV: Tensor, written_C: Tensor, temperature: float, rows: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Over the whole vocabulary. Raises ValueError when the student's has another size."""
+        if len(self.head.weight_VD) != student_logp_CV.shape[-1]:
+            sizes = f"{len(self.head.weight_VD)} ids and the student's {student_logp_CV.shape[-1]}"
+            raise ValueError(f"teacher's head has {sizes}; cut both first")
+        logp_CV = log_probs(self.head.logits(self.hidden_ND[rows]), temperature)
+        return student_logp_CV, logp_CV, _at(logp_CV, written_C)
+
+    @torch.no_grad()
+    def among_top(self, written_C: Tensor, k: int, rows: slice) -> Tensor:
+        """By the raw logits, as the gate does; ties count as among."""
+        logits_CV = self.head.logits(self.hidden_ND[rows])
+        return _at(logits_CV, written_C) >= logits_CV.topk(min(k, logits_CV.shape[-1]), dim=-1).values[:, -1]
+
+
+@dataclass(frozen=True)
+class TopLogProbs:
+    """The teacher's K most probable ids at each token, at temperature 1, and all other ids as one bucket.
+
+    A divergence over these K + 1 buckets never exceeds the one over the vocabulary, and equals it when K is V.
+    """
+
+    ids_NK: Tensor
+    """int64, most probable first, no id twice in a row."""
+    logp_NB: Tensor
+    """float32 [N, K + 1]: their log-probs, and last that of all other ids together; -inf when there are none."""
+    written_logp_N: Tensor
+    """float32: the log-prob of the token written, which need not be among the K."""
+
+    def __len__(self) -> int:
+        return len(self.ids_NK)
+
+    def prepared(self) -> TopLogProbs:
+        """Itself."""
+        return self
+
+    def compare(
+        self, student_logp_CV: Tensor, written_C: Tensor, temperature: float, rows: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Over the K + 1 buckets. Raises ConfigError at another temperature than 1, where they are not known."""
+        if temperature != 1.0:
+            found = f"is {temperature}, and stored log-probs of the teacher are those at temperature 1"
+            raise ConfigError(Problem("SKD-T10", "objective.temperature", found, "write 1, or load the teacher"))
+        return _bucketed(student_logp_CV, self.ids_NK[rows]), self.logp_NB[rows], self.written_logp_N[rows]
+
+    def among_top(self, written_C: Tensor, k: int, rows: slice) -> Tensor:
+        """By the stored ids; a ``k`` above K asks for more than is known and counts as K."""
+        return (self.ids_NK[rows, :k] == written_C.unsqueeze(-1)).any(-1)
+
+
+def _bucketed(logp_CV: Tensor, ids_CK: Tensor) -> Tensor:
+    """Log-probs [C, K + 1] of the ids, and of all others together."""
+    top_CK = logp_CV.gather(-1, ids_CK)
+    if ids_CK.shape[-1] == logp_CV.shape[-1]:
+        # The gradient of a sum over nothing is not NaN but none.
+        return torch.nn.functional.pad(top_CK, (0, 1), value=-math.inf)
+    others_C1 = logp_CV.scatter(-1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([top_CK, others_C1], dim=-1)
+
+
+def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False) -> Head:
+    """The head cut off from the graph and in the dtype its product will run in, its parts leaves where asked."""
+    weight_VD = head.weight_VD.detach()
+    bias_V = None if head.bias_V is None else head.bias_V.detach()
+    if torch.is_autocast_enabled(weight_VD.device.type):
+        dtype = torch.get_autocast_dtype(weight_VD.device.type)
+        weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
+    weight_VD.requires_grad_(weight_grad)
+    return replace(head, weight_VD=weight_VD, bias_V=None if bias_V is None else bias_V.requires_grad_(bias_grad))
+
+
+def _at(values_CV: Tensor, ids_C: Tensor) -> Tensor:
+    return values_CV.gather(-1, ids_C.unsqueeze(-1)).squeeze(-1)

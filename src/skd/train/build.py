@@ -1,0 +1,137 @@
+"""From a config's names to the values that do the work: one table for each kind of value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from skd.config import GateConfig, LossConfig, ObjectiveConfig, PolicyConfig, RunConfig, ScheduleConfig
+from skd.config.objective import CustomLoss, TargetConfig, WeightsConfig
+from skd.config.policy import CustomGate, InterleavedPolicy, MixturePolicy, StagedPolicy
+from skd.errors import ConfigError, Problem
+from skd.objectives import (
+    JSD,
+    NLL,
+    ByAuthor,
+    ForwardKL,
+    Objective,
+    PerAuthor,
+    Plain,
+    PolicyGradient,
+    ReverseKL,
+    SampledReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    Taid,
+    Target,
+    TeacherTopK,
+    TokenLoss,
+    TokenWeights,
+    TotalVariation,
+    Veto,
+)
+from skd.policies import DataSet, Interleaved, Mixture, Policy, Sampling, Staged, Student, Teacher
+from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, SwitchOnce, TopK, TopP, Warp
+from skd.schedule import Schedule
+
+__all__ = ["build_gate", "build_objective", "build_policy"]
+
+GATES: Mapping[str, Callable[..., Gate]] = {
+    "top_k": TopK,
+    "top_p": TopP,
+    "min_prob": MinProb,
+    "interpolated": Interpolated,
+    "switch_once": SwitchOnce,
+    "accept_all": AcceptAll,
+    "accept_none": AcceptNone,
+}
+LOSSES: Mapping[str, Callable[..., TokenLoss]] = {
+    "nll": NLL,
+    "forward_kl": ForwardKL,
+    "reverse_kl": ReverseKL,
+    "jsd": JSD,
+    "skew_kl": SkewKL,
+    "skew_reverse_kl": SkewReverseKL,
+    "total_variation": TotalVariation,
+    "policy_gradient": PolicyGradient,
+    "sampled_reverse_kl": SampledReverseKL,
+}
+TARGETS: Mapping[str, Callable[..., Target]] = {"plain": Plain, "veto": Veto, "taid": Taid}
+WEIGHTS: Mapping[str, Callable[..., TokenWeights]] = {"by_author": ByAuthor, "teacher_top_k": TeacherTopK}
+
+
+def build_objective(config: ObjectiveConfig) -> Objective:
+    """The objective of a config. Raises ConfigError for a custom loss that cannot be made."""
+    data, student, teacher = (_loss(loss) for loss in config.losses)
+    token_loss = data if data == student == teacher else PerAuthor(data, student, teacher)
+    target, weights = _value(TARGETS, config.target), _value(WEIGHTS, config.weights)
+    return Objective(token_loss, target, weights, config.temperature, config.reduction)
+
+
+def build_policy(config: RunConfig, objective: Objective) -> Policy:
+    """The policy of a config, with its sampling settings.
+
+    Evidence is kept only where the objective needs the teacher and ``sampling.evidence`` is ``keep``; otherwise the
+    training step computes it by one more forward.
+    """
+    settings = config.sampling
+    sampling = Sampling(
+        student_warp=Warp(settings.student.temperature, settings.student.top_p),
+        teacher_warp=Warp(settings.teacher.temperature, settings.teacher.top_p),
+        max_new_tokens=settings.max_new_tokens,
+        slots=settings.slots,
+        responses_per_prompt=settings.responses_per_prompt,
+        stop_strings=tuple(settings.stop_strings),
+        evidence=objective.needs_teacher and settings.evidence == "keep",
+    )
+    return _policy(config.policy, sampling)
+
+
+def build_gate(config: GateConfig) -> Gate:
+    """The gate of a config. Raises ConfigError for a custom gate that cannot be made."""
+    gate: Gate = _custom(config, "gate") if isinstance(config, CustomGate) else _value(GATES, config)
+    return gate
+
+
+def _policy(config: PolicyConfig, sampling: Sampling) -> Policy:
+    match config:
+        case InterleavedPolicy():
+            return Interleaved(build_gate(config.gate), config.block, sampling)
+        case MixturePolicy():
+            weights = tuple(_number(part.weight) for part in config.parts)
+            return Mixture(tuple(_policy(part.policy, sampling) for part in config.parts), weights)
+        case StagedPolicy():
+            policies = tuple(_policy(part.policy, sampling) for part in config.parts)
+            return Staged(policies, tuple(part.share for part in config.parts))
+    if config.kind == "data_set":
+        return DataSet(sampling.evidence)
+    return Student(sampling) if config.kind == "student" else Teacher(sampling)
+
+
+def _loss(config: LossConfig) -> TokenLoss:
+    loss: TokenLoss = _custom(config, "loss") if isinstance(config, CustomLoss) else _value(LOSSES, config)
+    return loss
+
+
+def _value(
+    table: Mapping[str, Callable[..., Any]], config: GateConfig | LossConfig | TargetConfig | WeightsConfig
+) -> Any:
+    """The value that a section's ``kind`` names, made of its other keys."""
+    fields = {name: _number(getattr(config, name)) for name in type(config).model_fields if name != "kind"}
+    return table[config.kind](**fields)
+
+
+def _number(value: Any) -> Any:
+    return Schedule(**dict(value)) if isinstance(value, ScheduleConfig) else value
+
+
+def _custom(config: CustomGate | CustomLoss, what: str) -> Any:
+    """A class of the user's own, called with the config's options."""
+    module, _, name = config.path.partition(":")
+    try:
+        return getattr(import_module(module), name)(**config.options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        found = f"{config.path} cannot be made: {type(error).__name__}: {error}"
+        remedy = "check the path and its options; the module must be importable, for example from PYTHONPATH"
+        raise ConfigError(Problem("SKD-C10", what, found, remedy)) from error

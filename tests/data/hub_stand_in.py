@@ -1,0 +1,81 @@
+"""A server that answers the requests for the files of one data set as the Hub does, on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["COMMIT", "stand_in"]
+
+COMMIT = "c0ffee" + "0" * 34
+"""The only commit that the stand-in has."""
+
+
+@contextmanager
+def stand_in(files: Mapping[str, bytes], repo: str = "owner/name") -> Iterator[str]:
+    """The address of a server that holds one data set, while the block runs."""
+
+    class Handler(_Handler):
+        dataset, content = repo, files
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    dataset: str
+    content: Mapping[str, bytes]
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        repo, api = f"/datasets/{self.dataset}/resolve/", f"/api/datasets/{self.dataset}"
+        if path.startswith(repo):
+            revision, _, name = path.removeprefix(repo).partition("/")
+            self._file(revision, name)
+        elif path.startswith(f"{api}/tree/"):
+            folder = path.removeprefix(f"{api}/tree/").partition("/")[2]
+            self._answer(200, [self._entry(name) for name in self.content if name.startswith(folder)])
+        elif path.startswith(api):
+            names = [{"rfilename": name} for name in self.content]
+            self._answer(200, {"id": self.dataset, "sha": COMMIT, "siblings": names})
+        else:
+            self._answer(404, {}, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def _file(self, revision: str, name: str) -> None:
+        if revision not in (COMMIT, "main"):
+            self._answer(404, {}, {"X-Error-Code": "RevisionNotFound"})
+        elif name not in self.content:
+            self._answer(404, {}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        else:
+            headers = {"ETag": f'"{self._entry(name)["oid"]}"', "X-Repo-Commit": COMMIT}
+            self._answer(200, self.content[name], headers)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        content = self.content[name]
+        oid = hashlib.sha256(content).hexdigest()[:40]
+        return {"type": "file", "path": name, "size": len(content), "oid": oid}
+
+    def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for key, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
