@@ -7,8 +7,12 @@ from scripts.mutants import Mutant
 __all__ = ["MUTANTS"]
 
 _DIVERGENCES = "src/skd/objectives/divergences.py"
+_SAMPLED = "src/skd/objectives/sampled.py"
+_TARGETS = "src/skd/objectives/targets.py"
+_TEACHER = "src/skd/objectives/teacher.py"
+_GATE = "src/skd/sampling/gate.py"
 _GATES = "src/skd/sampling/gates.py"
-_INTERLEAVE = "src/skd/sampling/interleave.py"
+_SAMPLER = "src/skd/sampling/sampler.py"
 _SLOTS = "src/skd/sampling/slots.py"
 _CACHE = "src/skd/sampling/cache.py"
 _SCORE = "src/skd/models/score.py"
@@ -26,15 +30,36 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "flipped KL sign",
         _DIVERGENCES,
-        "return _kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
-        "return -_kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        "return kl(tokens.given_teacher(), tokens.student_logp_NV.float())",
+        "return -kl(tokens.given_teacher(), tokens.student_logp_NV.float())",
         ("tests/objectives/test_divergences.py",),
+    ),
+    Mutant(
+        "policy gradient uphill",
+        _SAMPLED,
+        "advantage_N = teacher_N - old_N",
+        "advantage_N = old_N - teacher_N",
+        ("tests/objectives/test_sampled.py",),
+    ),
+    Mutant(
+        "veto turned into praise",
+        _TARGETS,
+        "return _geometric(tokens, 1.0, tokens.value(self.beta))",
+        "return _geometric(tokens, 1.0, -tokens.value(self.beta))",
+        ("tests/objectives/test_targets.py",),
+    ),
+    Mutant(
+        "mass outside the top log-probs dropped",
+        _TEACHER,
+        "_bucketed(student_logp_CV, self.ids_NK[rows]), self.logp_NB[rows], ",
+        "_bucketed(student_logp_CV, self.ids_NK[rows])[:, :-1], self.logp_NB[rows, :-1], ",
+        ("tests/objectives/test_teacher.py",),
     ),
     Mutant(
         "dropped mask",
         _CACHE,
-        "windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)",
-        "windowed = causal",
+        "unseen = future if self.window is None else future | (key_S <= query_BG1 - self.window)",
+        "unseen = future",
         (_TEST_WINDOWS,),
     ),
     Mutant(
@@ -54,23 +79,24 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "top-K after warping",
         _GATES,
-        "logits = drafted.teacher_logits_BGV",
-        "logits = drafted.teacher_drawn_logp_BGV",
+        "logits_BGV, k = drafted.teacher_logits_BGV, drafted.value(self.k)",
+        "logits_BGV, k = drafted.teacher_drawn_logp_BGV, drafted.value(self.k)",
         (_TEST_GATES,),
     ),
     Mutant(
         "re-drawn token tested",
-        _INTERLEAVE,
-        "verdict = self.gate.judge(drafted)",
-        "student, student_head = self._student  # type: ignore[misc]\n"
-        "        redrawn_logits_BGV = student_head.logits(student.forward(fed_BG, slots.cursor_B, num_keys))\n"
-        "        redrawn_BG = draw(self.student_warp.log_probs(redrawn_logits_BGV), accept_BG)\n"
-        "        verdict = self.gate.judge(replace(drafted, ids_BG=redrawn_BG))",
+        _SAMPLER,
+        "verdict = settings.gate.judge(drafted)",
+        "from dataclasses import replace\n"
+        "        again = self._student.write(  # type: ignore[union-attr]\n"
+        "            slots.pending_B, slots.cursor_B, places.accept_noise_BG, places.num_keys, False\n"
+        "        )\n"
+        "        verdict = settings.gate.judge(replace(drafted, ids_BG=again.ids_BG))",
         (_TEST_BLOCKS,),
     ),
     Mutant(
         "replacement from the student",
-        _GATES,
+        _GATE,
         "return draw(rejected.teacher_drawn_logp_BGV, rejected.replace_noise_BG)",
         "return rejected.ids_BG",
         (_TEST_GATES,),
@@ -78,8 +104,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "evidence of the wrong row",
         _SLOTS,
-        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD)",
-        "index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD.roll(1, dims=0))",
+        "expand_as(values), values)",
+        "expand_as(values), values.roll(1, dims=0))",
         (_TEST_EVIDENCE,),
     ),
 )

@@ -71,6 +71,8 @@ class Sampling:
     stop_strings: tuple[str, ...] = ()
     evidence: bool = True
     """Keep the teacher's last hidden states for the loss."""
+    student_logp: bool = False
+    """Keep the raw log-probs that the student gave its tokens while it sampled."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Interleaved:
             epoch=key.epochs,
             progress=key.progress,
             evidence=sampling.evidence,
+            student_logp=sampling.student_logp,
         )
 
 

@@ -191,8 +191,8 @@ class Rollout:
     def select(self, index: Sequence[int]) -> Rollout:
         """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""
 
-        def pick(items: list[Any]) -> list[Any]:
-            return [items[i] for i in index]
+        def pick(items: Any) -> Any:
+            return None if items is None else [items[i] for i in index]
 
         return replace(
             self,
@@ -202,9 +202,9 @@ class Rollout:
             truncated=self.truncated[list(index)],
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
-            evidence=None if self.evidence is None else pick(self.evidence),
-            student_logp=None if self.student_logp is None else pick(self.student_logp),
-            masks=None if self.masks is None else pick(self.masks),
+            evidence=pick(self.evidence),
+            student_logp=pick(self.student_logp),
+            masks=pick(self.masks),
         )
 
 

@@ -237,3 +237,13 @@ def test_bf16_runs_and_its_kept_tokens_are_in_the_top_k_of_the_judged_logits():
 def test_all_ids_are_of_the_shared_vocabulary():
     rollout = Case(responses=4).run()
     assert all(int(ids.min()) >= 0 and int(ids.max()) < VOCAB for ids in rollout.response_ids if len(ids))
+
+
+@pytest.mark.parametrize("gate", ["top_k", "accept_all", "accept_none"])
+def test_a_rollout_can_be_trained_on_although_it_was_sampled_in_inference_mode(gate):
+    rollout = Case(gate=gate).run(slots=2, student_logp=gate != "accept_none")
+    tensors = [*rollout.response_ids, *rollout.authors, *(rollout.evidence or []), *(rollout.student_logp or [])]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    weight = torch.ones((), requires_grad=True)
+    sum((weight * tensor.float()).sum() for tensor in tensors).backward()
+    assert weight.grad is not None

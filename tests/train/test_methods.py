@@ -125,17 +125,29 @@ def test_loss_and_gradient_of_a_step_are_the_defined_ones(settings, method, kind
 
 @pytest.mark.parametrize("method", ["supervised_kd", "seq_kd", "on_policy", "skd"])
 @pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl", "jsd"])
-@pytest.mark.parametrize(("evidence", "limit"), [("recompute", 1e-6), ("keep", 5e-6)])
-def test_a_student_that_is_the_teacher_has_nothing_to_learn(settings, method, kind, evidence, limit):
-    # Kept evidence comes from products of other shapes than the training forward, so only rounding is left: it moves
-    # these hidden states by 1e-6, and the gradient with them. Recomputed evidence has the same shapes.
+@pytest.mark.parametrize(
+    ("evidence", "dtype", "budget", "limit"),
+    [
+        ("recompute", torch.float32, 8192, 1e-6),
+        ("recompute", torch.float32, 16, 1e-6),
+        ("keep", torch.float64, 16, 1e-6),
+        ("keep", torch.float32, 16, 1e-5),
+    ],
+)
+def test_a_student_that_is_the_teacher_has_nothing_to_learn(settings, method, kind, evidence, dtype, budget, limit):
+    # The norm of the whole gradient. In float32 the sampler's forward over a block and the training forward over a
+    # response differ in their last bits, because products of other shapes are summed in another order; in float64
+    # nothing of that is left, so it is rounding and not another teacher.
     config = config_of(settings, method, kind)
     config["teacher"] = config["student"]
     config["sampling"]["evidence"] = evidence
-    config["train"]["micro_batch_tokens"] = 8192
-    report, gradients = reported_step(run_of(config))
+    config["train"]["micro_batch_tokens"] = budget
+    run = run_of(config)
+    run.pair.student.to(dtype)
+    run.pair.teacher.to(dtype)
+    report, gradients = reported_step(run)
     assert abs(report.metrics["loss"]) <= 1e-7
-    assert max(gradient.abs().max().item() for gradient in gradients.values()) <= limit
+    assert torch.cat([gradient.flatten() for gradient in gradients.values()]).norm() <= limit
 
 
 def log_probs_of(pair, rollout):

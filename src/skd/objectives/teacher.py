@@ -110,12 +110,11 @@ class TopLogProbs:
 
 def _bucketed(logp_CV: Tensor, ids_CK: Tensor) -> Tensor:
     """Log-probs [C, K + 1] of the ids, and of all others together."""
-    top_CK = logp_CV.gather(-1, ids_CK)
-    if ids_CK.shape[-1] == logp_CV.shape[-1]:
-        # The gradient of a sum over nothing is not NaN but none.
-        return torch.nn.functional.pad(top_CK, (0, 1), value=-math.inf)
-    others_C1 = logp_CV.scatter(-1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([top_CK, others_C1], dim=-1)
+    others_CV = logp_CV.scatter(-1, ids_CK, -math.inf)
+    # Where the others have no mass, as when there are none, their sum has no gradient; logsumexp would give NaN.
+    without_C1 = others_CV.detach().amax(-1, keepdim=True) == -math.inf
+    others_C1 = others_CV.masked_fill_(without_C1, 0.0).logsumexp(-1, keepdim=True)
+    return torch.cat([logp_CV.gather(-1, ids_CK), others_C1.masked_fill(without_C1, -math.inf)], dim=-1)
 
 
 def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False) -> Head:

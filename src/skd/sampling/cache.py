@@ -18,6 +18,8 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 __all__ = ["AttentionForm", "CursorCache", "CursorModel", "context_length", "settle_attention"]
 
 _PROBE_WINDOW = 8
+_KEYS_STEP = 8
+"""Attention looks at a multiple of this many positions, so that few shapes occur."""
 
 
 @dataclass(frozen=True)
@@ -28,33 +30,30 @@ class AttentionForm:
     """A dict by layer type (Gemma 2/3, Qwen 2/3) instead of one tensor for all layers."""
     window: int | None
     """Sliding window of the layers that have one; in the one-tensor form, of all layers."""
-    additive: bool
-    """Additive float masks (eager attention) instead of boolean ones (SDPA)."""
 
     def masks(self, position_BG: Tensor, num_keys: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Masks [B, 1, G, S] for queries at ``position_BG`` over the first ``num_keys`` cache positions."""
+        """Additive masks [B, 1, G, S] for queries at ``position_BG`` over the first ``num_keys`` cache positions."""
         key_S = torch.arange(num_keys, device=position_BG.device)
         query_BG1 = position_BG.unsqueeze(-1)
-        causal = (key_S <= query_BG1).unsqueeze(1)
-        windowed = causal if self.window is None else causal & (key_S > query_BG1 - self.window).unsqueeze(1)
+        future = key_S > query_BG1
+        unseen = future if self.window is None else future | (key_S <= query_BG1 - self.window)
         if not self.per_layer_type:
-            return self._finish(windowed, dtype)
-        full = self._finish(causal, dtype)
+            return _additive(unseen, dtype)
+        full = _additive(future, dtype)
         return {
             "full_attention": full,
-            "sliding_attention": full if windowed is causal else self._finish(windowed, dtype),
+            "sliding_attention": full if unseen is future else _additive(unseen, dtype),
         }
 
-    def _finish(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
-        if not self.additive:
-            return visible
-        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
-            ~visible, torch.finfo(dtype).min
-        )
+
+def _additive(unseen_BGS: Tensor, dtype: torch.dtype) -> Tensor:
+    # Eager attention adds its mask; SDPA takes either kind, but would turn a boolean one into this in every layer.
+    mask = torch.zeros(unseen_BGS.shape, dtype=dtype, device=unseen_BGS.device)
+    return mask.masked_fill_(unseen_BGS, torch.finfo(dtype).min).unsqueeze(1)
 
 
 class CursorCache(Cache):
-    """Keys and values [B, heads, capacity, head size] per layer, allocated at the first write.
+    """Keys and values [B, capacity, heads, head size] per layer, allocated at the first write.
 
     transformers hands ``update`` no positions, so the ones of the running forward are set on the cache before it.
     Sliding-window layers keep full-length keys and values; the window is in the mask. That way a row can be rewound
@@ -72,7 +71,7 @@ class CursorCache(Cache):
 
     def at_cursors(self, position_BG: Tensor, num_keys: int) -> None:
         """The next forward writes row b's tokens at ``position_BG[b]`` and sees the first ``num_keys`` positions."""
-        self._rows = torch.arange(len(position_BG), device=position_BG.device).unsqueeze(1)
+        self._rows = torch.arange(self.num_rows, device=position_BG.device).unsqueeze(1)
         self._position, self._num_keys = position_BG, num_keys
 
     def at_start(self, rows_b: Tensor) -> None:
@@ -89,18 +88,18 @@ class CursorCache(Cache):
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
             length = key_states.shape[2]
-            keys[self._rows, :, :length] = key_states
-            values[self._rows, :, :length] = value_states
+            keys[self._rows, :length] = key_states.transpose(1, 2)
+            values[self._rows, :length] = value_states.transpose(1, 2)
             return key_states, value_states
-        keys[self._rows, :, self._position] = key_states.transpose(1, 2)
-        values[self._rows, :, self._position] = value_states.transpose(1, 2)
-        return keys[:, :, : self._num_keys], values[:, :, : self._num_keys]
+        keys[self._rows, self._position] = key_states.transpose(1, 2)
+        values[self._rows, self._position] = value_states.transpose(1, 2)
+        return keys[:, : self._num_keys].transpose(1, 2), values[:, : self._num_keys].transpose(1, 2)
 
     def keep_rows(self, rows_b: Tensor) -> None:
         """Shrink to ``rows_b``, in that order."""
         self.num_rows = len(rows_b)
-        self.keys = [keys[rows_b] for keys in self.keys]
-        self.values = [values[rows_b] for values in self.values]
+        self.keys = [keys.index_select(0, rows_b) for keys in self.keys]
+        self.values = [values.index_select(0, rows_b) for values in self.values]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions come from the cursors, so no model may ask for one common length."""
@@ -109,7 +108,7 @@ class CursorCache(Cache):
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, size = states.shape
         # Zeros, not empty: a masked position still enters the product with weight 0, and 0 x NaN is NaN.
-        return states.new_zeros(self.num_rows, heads, self.capacity, size)
+        return states.new_zeros(self.num_rows, self.capacity, heads, size)
 
 
 class CursorModel:
@@ -126,6 +125,7 @@ class CursorModel:
         ``num_keys`` bounds every cursor plus G; it sets the attention's cost, not its result.
         """
         position_BG = cursor_B.unsqueeze(1) + torch.arange(ids_BG.shape[1], device=ids_BG.device)
+        num_keys = min(self._cache.capacity, -(-num_keys // _KEYS_STEP) * _KEYS_STEP)
         self._cache.at_cursors(position_BG, num_keys)
         return self._run(ids_BG, position_BG, num_keys)
 
@@ -162,10 +162,9 @@ def settle_attention(model: PreTrainedModel) -> AttentionForm | None:
     """
     config = model.config.get_text_config()
     window: int | None = getattr(config, "sliding_window", None)
-    additive = config._attn_implementation == "eager"
     dicts = [True, False] if getattr(config, "layer_types", None) else [False]
     for per_layer_type in dicts:
-        form = AttentionForm(per_layer_type, window, additive)
+        form = AttentionForm(per_layer_type, window)
         if window is None or window <= _PROBE_WINDOW:
             reproduced = _reproduces(model, form)
         else:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skd.sampling.noise import Purpose, uniform
 
-__all__ = ["Request", "Slots"]
+__all__ = ["Block", "Places", "Request", "Slots"]
 
 _NOISES = (Purpose.DRAFT, Purpose.ACCEPT, Purpose.REPLACE)
 _REFILL_SHARE = 4
@@ -38,6 +38,38 @@ class Request:
     def prompt_length(self) -> int:
         """P."""
         return len(self.prompt)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the next G tokens of every row will stand, and the noise that belongs there."""
+
+    position_BG: Tensor
+    """int64: index in the response."""
+    draft_noise_BG: Tensor
+    """float64 uniforms, as the two below."""
+    accept_noise_BG: Tensor
+    replace_noise_BG: Tensor
+    num_keys: int
+    """Cache positions that the longest row will have used."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """G tokens of every row as one round wrote them; ``count_B`` of them can be committed."""
+
+    places: Places
+    ids_BG: Tensor
+    author_BG: Tensor
+    """uint8."""
+    count_B: Tensor
+    """int64: tokens before the first replacement, and that one."""
+    finite: dict[int, Tensor]
+    """Author -> bool [B]: whether that model's hidden states were finite; only of the models that ran."""
+    evidence_BGD: Tensor | None = None
+    student_logp_BG: Tensor | None = None
+    state_BGS: Tensor | None = None
+    """Row state after each token; None leaves it unchanged."""
 
 
 class Slots:
@@ -67,6 +99,7 @@ class Slots:
         self.ids_BW = torch.zeros(size, cap + block, dtype=torch.int64, device=device)
         self.authors_BW = torch.zeros(size, cap + block, dtype=torch.uint8, device=device)
         self.evidence_BWD: Tensor | None = None
+        self.student_logp_BW: Tensor | None = None
         self.state_BS = torch.zeros(size, state_size, device=device)
         self._noise_3BL = torch.zeros(len(_NOISES), size, cap, dtype=torch.float64, device=device)
 
@@ -80,24 +113,12 @@ class Slots:
         """Slots that hold a response."""
         return sum(request is not None for request in self.held)
 
-    @property
-    def num_keys(self) -> int:
-        """Cache positions in use by the longest row."""
-        return max(
-            request.prompt_length - 1 + length
-            for request, length in zip(self.held, self.lengths, strict=True)
-            if request is not None
-        )
-
-    def positions(self, block: int) -> Tensor:
-        """Response positions [B, G] of the next ``block`` tokens."""
-        return self.length_B.unsqueeze(1) + torch.arange(block, device=self._device)
-
-    def noise(self, block: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Uniforms [B, G] for the next ``block`` tokens: draft, accept, replace."""
-        position_BG = self.positions(block).clamp(max=self._cap - 1)
-        draft, accept, replace = self._noise_3BL.gather(2, position_BG.expand(len(_NOISES), -1, -1))
-        return draft, accept, replace
+    def next_places(self, block: int) -> Places:
+        """Where the next ``block`` tokens of every row will stand."""
+        position_BG = self.length_B.unsqueeze(1) + torch.arange(block, device=self._device)
+        noise_3BG = self._noise_3BL.gather(2, position_BG.clamp(max=self._cap - 1).expand(len(_NOISES), -1, -1))
+        draft_BG, accept_BG, replace_BG = noise_3BG
+        return Places(position_BG, draft_BG, accept_BG, replace_BG, self._num_keys() + block)
 
     def refill(self) -> tuple[Tensor, Tensor] | None:
         """Give idle slots to waiting responses: their prompts without the last token [b, T], and the slots [b]."""
@@ -109,9 +130,10 @@ class Slots:
         for slot, request in zip(slots, taken, strict=True):
             self.held[slot], self.lengths[slot] = request, 0
         rows_b = torch.tensor(slots, device=self._device)
-        self._start(rows_b, taken)
-        ids_bT = torch.nn.utils.rnn.pad_sequence([request.prompt[:-1] for request in taken], batch_first=True)
-        return ids_bT.to(self._device), rows_b
+        padded = torch.nn.utils.rnn.pad_sequence([request.prompt for request in taken], batch_first=True)
+        ids_bP = padded.to(self._device)
+        self._start(rows_b, taken, ids_bP)
+        return ids_bP[:, :-1], rows_b
 
     def shrink(self) -> Tensor | None:
         """Drop finished rows once nothing waits and half are done; returns the rows [b] that stay, else None."""
@@ -120,45 +142,57 @@ class Slots:
         kept = [slot for slot, request in enumerate(self.held) if request is not None]
         self.held, self.lengths = [self.held[slot] for slot in kept], [self.lengths[slot] for slot in kept]
         rows_b = torch.tensor(kept, device=self._device)
-        for name in ("cursor_B", "length_B", "pending_B", "active_B", "ids_BW", "authors_BW", "state_BS"):
-            setattr(self, name, getattr(self, name)[rows_b])
-        self._noise_3BL = self._noise_3BL[:, rows_b]
-        if self.evidence_BWD is not None:
-            self.evidence_BWD = self.evidence_BWD[rows_b]
+        for name, values in vars(self).items():
+            if isinstance(values, Tensor):
+                setattr(self, name, values[:, rows_b] if name == "_noise_3BL" else values[rows_b])
         return rows_b
 
-    def write(self, ids_BG: Tensor, authors_BG: Tensor, hidden_BGD: Tensor | None) -> None:
+    def write(self, block: Block) -> None:
         """Write a block after what is there. Nothing is committed until ``advance`` moves the lengths."""
-        index_BG = self.positions(ids_BG.shape[1])
-        self.ids_BW.scatter_(1, index_BG, ids_BG)
-        self.authors_BW.scatter_(1, index_BG, authors_BG)
-        if hidden_BGD is None:
-            return
-        if self.evidence_BWD is None:
-            self.evidence_BWD = hidden_BGD.new_zeros(*self.ids_BW.shape, hidden_BGD.shape[-1])
-        self.evidence_BWD.scatter_(1, index_BG.unsqueeze(-1).expand_as(hidden_BGD), hidden_BGD)
+        index_BG = block.places.position_BG
+        self.ids_BW.scatter_(1, index_BG, block.ids_BG)
+        self.authors_BW.scatter_(1, index_BG, block.author_BG)
+        self.student_logp_BW = self._written(self.student_logp_BW, index_BG, block.student_logp_BG)
+        self.evidence_BWD = self._written(self.evidence_BWD, index_BG, block.evidence_BGD)
 
-    def advance(self, count_B: Tensor) -> None:
-        """Commit the first ``count_B`` tokens of what was written; the last one becomes the pending token."""
+    def _written(self, buffer: Tensor | None, index_BG: Tensor, values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        if buffer is None:
+            buffer = values.new_zeros(*self.ids_BW.shape, *values.shape[2:])
+        return buffer.scatter_(1, index_BG.view(*index_BG.shape, *[1] * (values.dim() - 2)).expand_as(values), values)
+
+    def advance(self, block: Block, count_B: Tensor, ended_B: Tensor) -> None:
+        """Commit the first ``count_B`` tokens of what was written; the last one becomes the pending token.
+
+        Rows without a response take anything here: they start anew when they get one.
+        """
+        last_B1 = (count_B - 1).clamp(min=0).unsqueeze(1)
+        self.pending_B = block.ids_BG.gather(1, last_B1).squeeze(1)
+        if block.state_BGS is not None:
+            self.state_BS = block.state_BGS.take_along_dim(last_B1.unsqueeze(-1), dim=1).squeeze(1)
         self.length_B = self.length_B + count_B
         self.cursor_B = self.cursor_B + count_B
-        last_B = self.ids_BW.gather(1, (self.length_B - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-        self.pending_B = torch.where(count_B > 0, last_B, self.pending_B)
+        self.active_B = self.active_B & ~ended_B & (self.length_B < self._cap)
 
     def release(self, slot: int) -> Request:
         """Take a finished response out of its slot."""
         request = self.held[slot]
         assert request is not None
         self.held[slot] = None
-        self.active_B[slot] = False
         return request
 
-    def _start(self, rows_b: Tensor, requests: Sequence[Request]) -> None:
+    def _num_keys(self) -> int:
+        rows = zip(self.held, self.lengths, strict=True)
+        return max(request.prompt_length - 1 + length for request, length in rows if request is not None)
+
+    def _start(self, rows_b: Tensor, requests: Sequence[Request], ids_bP: Tensor) -> None:
         def column(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-        self.cursor_B[rows_b] = column([len(request.prompt) - 1 for request in requests])
-        self.pending_B[rows_b] = column([int(request.prompt[-1]) for request in requests])
+        last_b = column([request.prompt_length - 1 for request in requests])
+        self.cursor_B[rows_b] = last_b
+        self.pending_B[rows_b] = ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1)
         self.length_B[rows_b] = 0
         self.state_BS[rows_b] = 0.0
         self.active_B[rows_b] = True

@@ -75,37 +75,38 @@ def draw(logp: Tensor, u: Tensor) -> Tensor:
 
     logp: float32 [..., V], normalised up to rounding; u: float64 [...] in (0, 1). Returns int64 [...].
 
-    Two levels: float64 sums over blocks of ids find the block, a running sum inside it finds the id, so a large
-    vocabulary costs one pass. An id of probability 0 is never drawn, not even when rounding lets ``u`` overshoot.
+    A large vocabulary costs one pass: float64 sums over blocks of ids find the block, a running sum inside it finds the
+    id. An id of probability 0 is never drawn, not even when rounding lets ``u`` overshoot.
     """
-    probs = _blocks(logp.exp())
-    block_cdf = _running_sum(probs.sum(-1, dtype=torch.float64))
-    target = (u * block_cdf[..., -1]).unsqueeze(-1)
-    block = _first_above(block_cdf, target, block_cdf.diff(dim=-1, prepend=torch.zeros_like(target)))
-    before = torch.where(block > 0, block_cdf.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    inside = probs.gather(-2, block.unsqueeze(-1).expand(*block.shape, probs.shape[-1])).squeeze(-2)
-    within = _first_above(_running_sum(inside.double()), target - before, inside)
-    return (block * probs.shape[-1] + within).squeeze(-1)
+    probs, share = logp.exp(), u.unsqueeze(-1)
+    if probs.shape[-1] <= _BLOCK:
+        return _pick(probs.double(), share)[0].squeeze(-1)
+    blocks = _blocks(probs)
+    block, share = _pick(blocks.sum(-1, dtype=torch.float64), share)
+    inside = blocks.gather(-2, block.unsqueeze(-1).expand(*block.shape, _BLOCK)).squeeze(-2)
+    within, _ = _pick(inside.double(), share)
+    return (block * _BLOCK + within).squeeze(-1)
 
 
 def _blocks(probs: Tensor) -> Tensor:
-    vocab_size = probs.shape[-1]
-    width = min(_BLOCK, vocab_size)
-    padding = -vocab_size % width
+    padding = -probs.shape[-1] % _BLOCK
     if padding:
         probs = torch.nn.functional.pad(probs, (0, padding))
-    blocks: Tensor = probs.unflatten(-1, (-1, width))
+    blocks: Tensor = probs.unflatten(-1, (-1, _BLOCK))
     return blocks
 
 
-def _first_above(cdf: Tensor, target: Tensor, mass: Tensor) -> Tensor:
-    """Index [..., 1] of the first entry with mass whose running sum exceeds the target, else of the last with mass."""
-    count = cdf.shape[-1]
-    index = torch.arange(count, device=cdf.device)
-    has_mass = mass > 0
-    first: Tensor = torch.where(has_mass & (cdf > target), index, count).amin(-1, keepdim=True)
-    last: Tensor = torch.where(has_mass, index, 0).amax(-1, keepdim=True)
-    return torch.where(first < count, first, last)
+def _pick(mass: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Index [..., 1] of the entry in which the ``share`` [..., 1] of the whole mass is reached, and the share within.
+
+    It is the last entry with mass that begins no later than there; so rounding can never lead past the last one.
+    """
+    cdf = _running_sum(mass)
+    begin, target = cdf - mass, share * cdf[..., -1:]
+    index = torch.arange(mass.shape[-1], device=mass.device)
+    picked: Tensor = torch.where((mass > 0) & (begin <= target), index, 0).amax(-1, keepdim=True)
+    within = (target - begin.gather(-1, picked)) / mass.gather(-1, picked)
+    return picked, within.clamp(min=0.0)
 
 
 def _running_sum(values: Tensor) -> Tensor:

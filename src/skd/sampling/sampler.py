@@ -1,0 +1,238 @@
+"""The rounds of interleaved sampling: the student drafts, the teacher judges, the row's cursor moves.
+
+Both models always hold exactly one pending token per row: the last one committed, not yet fed. Drafting feeds it and
+each draft but the last to the student; judging feeds the same tokens to the teacher, whose logits judge every draft.
+The tokens before the first rejection are kept, the teacher's replacement stands there, and the rest is written over in
+the next round. Sampling by the student alone or the teacher alone is the same loop without the judging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.checks import not_finite
+from skd.sampling.clock import Clock
+from skd.sampling.finish import Response, gather_rollout, gather_stats
+from skd.sampling.gate import Drafted, Gate, Verdict
+from skd.sampling.slots import Block, Places, Request, Slots
+from skd.sampling.stops import StopStrings
+from skd.sampling.warp import Warp
+from skd.sampling.writer import Writer, Written
+from skd.types import STUDENT, TEACHER, Rollout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from skd.models.pair import Pair
+
+__all__ = ["OnCommit", "Sampler", "Settings"]
+
+OnCommit = Callable[[int, list[int], list[int]], None]
+"""Called with a response's row, and the ids and authors of the tokens just committed to it."""
+
+_ALONE_BLOCK = 3
+"""Steps between two looks of the host where one model writes alone: a row that ended in between idles for the rest."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How responses are sampled; see ``skd.interleave``."""
+
+    gate: Gate
+    block: int
+    student_warp: Warp
+    teacher_warp: Warp
+    cap: int
+    stops: StopStrings
+    seed: int
+    progress: float
+    evidence: bool
+    """Keep the teacher's hidden states where it writes or judges."""
+    student_logp: bool
+    """Keep the raw log-probs of the student where it drafts."""
+    on_commit: OnCommit | None
+
+
+class Sampler:
+    """Writes the responses that ``requests`` ask for, in ``num_slots`` rows."""
+
+    def __init__(self, pair: Pair, settings: Settings, requests: list[Request], num_slots: int) -> None:
+        gate = settings.gate
+        self._pair, self._settings, self._requests = pair, settings, requests
+        self._block = settings.block if gate.drafts and gate.judges else _ALONE_BLOCK
+        self._slots = Slots(requests, num_slots, settings.cap, self._block, settings.seed, gate.state_size, pair.device)
+        self._student = self._teacher = None
+        if gate.drafts:
+            self._student = self._opened(pair.sampling_student, pair.student_form, settings.student_warp)
+        if gate.judges:
+            self._teacher = self._opened(pair.required_teacher, pair.teacher_form, settings.teacher_warp)
+        self._offset_G = torch.arange(self._block, device=pair.device)
+        self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
+        self._done: dict[int, Response] = {}
+        self._clock = Clock(pair.device)
+        self._rounds = self._drafted = 0
+
+    # Not no_grad: its bookkeeping is a tenth of a tiny model's forward. ``Response.take`` leaves this mode again.
+    @torch.inference_mode()
+    def run(self) -> Rollout:
+        """Draft, judge and commit until every response has ended."""
+        slots, settings = self._slots, self._settings
+        while slots.num_waiting or slots.num_active:
+            self._fill()
+            self._clock.lap("rest")
+            block = self._next_block()
+            self._rounds += 1
+            self._drafted += slots.num_active * self._block * settings.gate.drafts
+            self._commit(block)
+            self._shrink()
+        self._clock.lap("rest")
+        responses = [self._done[request.index] for request in self._requests]
+        stats = gather_stats(responses, self._drafted, self._rounds, self._clock.seconds())
+        kept = {"evidence": settings.evidence, "student_logp": settings.student_logp}
+        return gather_rollout(self._requests, responses, stats, self._pair.tokenizer, **kept)
+
+    def _opened(self, model: PreTrainedModel, form: AttentionForm | None, warp: Warp) -> Writer:
+        from skd.models.head import head_of
+
+        assert form is not None
+        longest = max((request.prompt_length for request in self._requests), default=1)
+        capacity = longest - 1 + self._settings.cap + self._block
+        body = CursorModel(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
+        return Writer(body, head_of(model, self._pair.vocab_size), warp)
+
+    def _bodies(self) -> list[CursorModel]:
+        return [writer.body for writer in (self._student, self._teacher) if writer is not None]
+
+    def _fill(self) -> None:
+        filled = self._slots.refill()
+        if filled is not None:
+            for body in self._bodies():
+                body.prefill(*filled)
+
+    def _shrink(self) -> None:
+        rows_b = self._slots.shrink()
+        if rows_b is not None:
+            for body in self._bodies():
+                body.keep_rows(rows_b)
+
+    def _next_block(self) -> Block:
+        places = self._slots.next_places(self._block)
+        if self._teacher is None:
+            assert self._student is not None
+            block = self._alone(self._student, STUDENT, places, places.draft_noise_BG)
+            self._clock.lap("draft")
+        elif self._student is None:
+            block = self._alone(self._teacher, TEACHER, places, places.replace_noise_BG)
+            self._clock.lap("judge")
+        else:
+            draft = self._write(self._student, places, places.draft_noise_BG)
+            self._clock.lap("draft")
+            block = self._judge(self._teacher, draft, places)
+            self._clock.lap("judge")
+        return block
+
+    def _write(self, writer: Writer, places: Places, noise_BG: Tensor) -> Written:
+        slots, settings = self._slots, self._settings
+        keep_logits = writer is self._student and (settings.student_logp or settings.gate.needs_student)
+        return writer.write(slots.pending_B, slots.cursor_B, noise_BG, places.num_keys, keep_logits)
+
+    def _alone(self, writer: Writer, author: int, places: Places, noise_BG: Tensor) -> Block:
+        """A block without a judge: all of it is kept."""
+        written = self._write(writer, places, noise_BG)
+        return Block(
+            places=places,
+            ids_BG=written.ids_BG,
+            author_BG=torch.full_like(written.ids_BG, author, dtype=torch.uint8),
+            count_B=torch.full_like(self._slots.pending_B, self._block),
+            finite={author: _finite(written.hidden_BGD)},
+            evidence_BGD=written.hidden_BGD if author == TEACHER and self._settings.evidence else None,
+            student_logp_BG=written.logp(written.ids_BG) if self._settings.student_logp else None,
+        )
+
+    def _judge(self, teacher: Writer, draft: Written, places: Places) -> Block:
+        """The draft with the teacher's token in place of the first one that the gate rejects."""
+        slots, settings = self._slots, self._settings
+        fed_BG = torch.cat([slots.pending_B.unsqueeze(1), draft.ids_BG[:, :-1]], dim=1)
+        hidden_BGD, logits_BGV = teacher.read(fed_BG, slots.cursor_B, places.num_keys)
+        drafted = Drafted(
+            ids_BG=draft.ids_BG,
+            teacher_logits_BGV=logits_BGV,
+            teacher_warp=settings.teacher_warp,
+            position_BG=places.position_BG,
+            progress=settings.progress,
+            accept_noise_BG=places.accept_noise_BG,
+            replace_noise_BG=places.replace_noise_BG,
+            state_BS=slots.state_BS,
+            student_logits_BGV=torch.stack(draft.logits, dim=1) if settings.gate.needs_student else None,
+            student_warp=settings.student_warp,
+        )
+        verdict = settings.gate.judge(drafted)
+        kept_B = verdict.keep_BG.long().cumprod(dim=1).sum(dim=1)
+        ids_BG = _replace_first_rejected(drafted, verdict, kept_B)
+        replaced_BG = self._offset_G == kept_B.unsqueeze(1)
+        return Block(
+            places=places,
+            ids_BG=ids_BG,
+            author_BG=torch.where(replaced_BG, TEACHER, STUDENT).to(torch.uint8),
+            count_B=(kept_B + 1).clamp(max=self._block),
+            finite={STUDENT: _finite(draft.hidden_BGD), TEACHER: _finite(hidden_BGD)},
+            evidence_BGD=hidden_BGD if settings.evidence else None,
+            student_logp_BG=draft.logp(ids_BG) if settings.student_logp else None,
+            state_BGS=verdict.state_BGS,
+        )
+
+    def _commit(self, block: Block) -> None:
+        """Move the cursors over what the block gives to each response, and take out the responses that end."""
+        slots = self._slots
+        slots.write(block)
+        count_B = torch.minimum(block.count_B, self._settings.cap - slots.length_B) * slots.active_B
+        # Tokens up to the first stop id, itself included.
+        stop_B = torch.where(torch.isin(block.ids_BG, self._stop_ids), self._offset_G + 1, self._block + 1).amin(1)
+        ended_B, count_B = stop_B <= count_B, torch.minimum(stop_B, count_B)
+        count_B, ended_B = self._settings.stops.cut(slots, count_B, ended_B)
+        slots.advance(block, count_B, ended_B)
+        # The one look of the host per round.
+        counts, ended, *finite = torch.stack([count_B, ended_B, *block.finite.values()]).tolist()
+        if not all(map(all, finite)):
+            self._refuse_nonfinite(dict(zip(block.finite, finite, strict=True)))
+        self._settle(counts, ended)
+
+    def _refuse_nonfinite(self, finite: dict[int, list[int]]) -> None:
+        for slot, request in enumerate(self._slots.held):
+            for author, name in ((STUDENT, "student"), (TEACHER, "teacher")):
+                if request is not None and author in finite and not finite[author][slot]:
+                    raise not_finite(request, name)
+
+    def _settle(self, counts: list[int], ended: list[int]) -> None:
+        slots = self._slots
+        over = []
+        for slot, request in enumerate(slots.held):
+            if request is None:
+                continue
+            start, slots.lengths[slot] = slots.lengths[slot], slots.lengths[slot] + counts[slot]
+            if self._settings.on_commit is not None:
+                tokens, authors = (row[slot, start : slots.lengths[slot]] for row in (slots.ids_BW, slots.authors_BW))
+                self._settings.on_commit(request.index, tokens.tolist(), authors.tolist())
+            if ended[slot] or slots.lengths[slot] == self._settings.cap:
+                over.append(slot)
+        for slot, response in zip(over, Response.take(slots, over, ended), strict=True):
+            self._done[slots.release(slot).index] = response
+
+
+def _finite(hidden_BGD: Tensor) -> Tensor:
+    """Whether all hidden states of each row are [B]. The largest shows it, ten times faster than one look at each."""
+    return hidden_BGD.abs().amax((1, 2)).isfinite()
+
+
+def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:
+    block = drafted.ids_BG.shape[1]
+    rejected_B = kept_B.clamp(max=block - 1)
+    at_rejection = drafted.at(rejected_B)
+    token_B1 = torch.where((kept_B < block).unsqueeze(1), verdict.replacement(at_rejection), at_rejection.ids_BG)
+    return drafted.ids_BG.scatter(1, rejected_B.unsqueeze(1), token_B1)

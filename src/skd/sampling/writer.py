@@ -1,0 +1,60 @@
+"""One model of the pair while it samples: its cursor cache, its head, and the warp its tokens are drawn through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skd.sampling.cache import CursorModel
+from skd.sampling.warp import Warp, draw
+from skd.types import Head
+
+__all__ = ["Writer", "Written"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """G tokens that one model wrote in a row."""
+
+    ids_BG: Tensor
+    """int64."""
+    hidden_BGD: Tensor
+    """The last hidden state that each token came from."""
+    logits: list[Tensor]
+    """float32 raw logits [B, V] that each token came from, G of them; empty unless they were to be kept."""
+
+    def logp(self, ids_BG: Tensor) -> Tensor:
+        """Raw log-probs [B, G] of ``ids_BG`` in the places of the tokens; needs the logits."""
+        columns = [
+            logits_BV.gather(-1, ids_B1) - logits_BV.logsumexp(-1, keepdim=True)
+            for logits_BV, ids_B1 in zip(self.logits, ids_BG.split(1, dim=1), strict=True)
+        ]
+        return torch.cat(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes tokens in a row, or reads a block that the other model wrote."""
+
+    body: CursorModel
+    head: Head
+    warp: Warp
+
+    def write(self, pending_B: Tensor, cursor_B: Tensor, noise_BG: Tensor, num_keys: int, keep_logits: bool) -> Written:
+        """Draw G tokens one after the other, each fed for the next; the last is left pending."""
+        ids, hidden, kept = [pending_B.unsqueeze(1)], [], []
+        for offset, noise_B1 in enumerate(noise_BG.split(1, dim=1)):
+            hidden_B1D = self.body.forward(ids[-1], cursor_B + offset, num_keys)
+            logits_B1V = self.head.logits(hidden_B1D)
+            ids.append(draw(self.warp.log_probs(logits_B1V), noise_B1))
+            hidden.append(hidden_B1D)
+            if keep_logits:
+                kept.append(logits_B1V.squeeze(1))
+        return Written(torch.cat(ids[1:], dim=1), torch.cat(hidden, dim=1), kept)
+
+    def read(self, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> tuple[Tensor, Tensor]:
+        """Feed a block in one forward; returns its last hidden states [B, G, D] and raw logits [B, G, V]."""
+        hidden_BGD = self.body.forward(ids_BG, cursor_B, num_keys)
+        return hidden_BGD, self.head.logits(hidden_BGD)
