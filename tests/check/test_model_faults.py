@@ -191,21 +191,21 @@ FAULTS = {
         4,
         "M08",
         "data.chat",
-        "refuses the roles ['system', 'user']: no system",
+        "8 of 8 rows do not fit, first row 0: the chat template refuses the roles system, user: no system",
         "leave data.system out",
         ["data.system=be kind"],
         1,
     ),
-    "broken template": Fault(template("{% for"), 4, "M08", "data.chat", "unexpected 'end of template'", "never", (), 1),
+    "broken template": Fault(
+        template("{% for"), 4, "M08", "data.chat", "unexpected 'end of template'", "whose template"
+    ),
     "template reaches for classes": Fault(
         template("{{ ''.__class__.__mro__ }}"),
         4,
         "M08",
         "data.chat",
         "'__class__' of 'str' object is unsafe",
-        "never",
-        (),
-        1,
+        "whose template",
     ),
     "template without end": Fault(template(LOOPS), 4, "M10", "data.chat", "did not end within 5 seconds", HOSTILE),
     "template that fills memory": Fault(

@@ -25,11 +25,14 @@ class Part:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Errors raised inside the block are kept instead; what follows in the block is left out."""
+        """Errors raised inside the block are kept instead, each problem once; what follows in the block is left out."""
         try:
             yield
         except SkdError as error:
-            self.errors.append(error)
+            known = {problem for kept in self.errors for problem in kept.problems}
+            new = [problem for problem in error.problems if problem not in known]
+            if new:
+                self.errors.append(type(error)(new))
 
     @property
     def state(self) -> str:
