@@ -1,7 +1,7 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart -> train, evaluate, report, live -> policies, objectives -> models -> sampling, data
-        -> config, display, types, text, faults, errors
+    cli -> quickstart, generate -> train, evaluate, report, live -> policies, objectives, responses
+        -> models -> sampling, data -> config, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -18,7 +18,19 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
 _GROUND = frozenset(
-    {"config", "display", "errors", "faults", "model_files", "rendering", "schedule", "text", "types", "versions"}
+    {
+        "config",
+        "display",
+        "errors",
+        "faults",
+        "files",
+        "model_files",
+        "rendering",
+        "schedule",
+        "text",
+        "types",
+        "versions",
+    }
 )
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
@@ -26,6 +38,7 @@ _METHOD = _MATERIAL | {"objectives", "policies"}
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "faults": frozenset(),
+    "files": frozenset(),
     "text": frozenset({"errors"}),
     "versions": frozenset(),
     "display": frozenset({"text"}),
@@ -39,13 +52,15 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
-    "check": _GROUND | {"data", "models", "objectives", "sampling"},
-    "train": _METHOD | {"check"},
+    "responses": frozenset({"errors", "files", "types"}),
+    "check": _GROUND | {"data", "models", "objectives", "responses", "sampling"},
+    "train": _METHOD | {"check", "responses"},
+    "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"check", "evaluate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD | {"check", "evaluate", "generate", "live", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,31 +19,41 @@ from skd.types import Prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from skd.check.rows import Set
+
 __all__ = ["check_prompts", "check_template", "longest_responses"]
 
 
 def check_prompts(
-    part: Part, config: RunConfig, key: str, rows: Sequence[Row], words: Words, models: Mapping[str, PreTrainedModel]
+    part: Part, config: RunConfig, key: str, rows: Set, words: Words, models: Mapping[str, PreTrainedModel]
 ) -> Prompts | None:
     """The rows of ``key`` ("data.train" or "data.validation") as ids; None with what is wrong noted."""
-    from skd.data.chat import encode_prompts
-
     with part.noting(), _placed(key):
-        prompts = encode_prompts(
-            rows,
-            words.tokenizer,
-            chat=config.data.chat,
-            system=config.data.system,
-            train_on=config.data.train_on,
-            max_prompt_tokens=config.data.max_prompt_tokens,
-            on_long_prompt=config.data.on_long_prompt,
-            stop_id=words.end_id,
-        )
+        prompts = _encoded(config, rows, words)
         part.facts.append(_lengths(key, prompts))
         _check_empty(part, key, prompts)
         _check_contexts(part, config, key, prompts, words, models)
         return prompts
     return None
+
+
+def _encoded(config: RunConfig, rows: Set, words: Words) -> Prompts:
+    from skd.data.chat import encode_prompts
+    from skd.models.vocabulary import vocabulary_digest
+
+    if not isinstance(rows, list):
+        rows.require_vocabulary(vocabulary_digest(words.tokenizer))
+        return rows.prompts
+    return encode_prompts(
+        rows,
+        words.tokenizer,
+        chat=config.data.chat,
+        system=config.data.system,
+        train_on=config.data.train_on,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        on_long_prompt=config.data.on_long_prompt,
+        stop_id=words.end_id,
+    )
 
 
 @contextmanager

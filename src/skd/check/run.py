@@ -12,12 +12,12 @@ from skd.check.output import check_disk, check_output
 from skd.check.report import Part, exit_code, require
 from skd.check.rows import check_rows
 from skd.config import RunConfig
-from skd.data.rows import Row
 from skd.model_files import ModelFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from skd.check.rows import Set
     from skd.types import Prompts
 
 __all__ = ["Checked", "check"]
@@ -30,9 +30,9 @@ class Checked:
     """What was found, and what a run need not read again."""
 
     parts: Sequence[Part]
-    train: Prompts | Sequence[Row] | None
+    train: Prompts | Set | None
     """Training prompts as ids; as rows where no model was checked; None when they were not asked for or are wrong."""
-    validation: Prompts | Sequence[Row] | None
+    validation: Prompts | Set | None
     summary: str
     """What a run will do; empty when something is wrong."""
 
@@ -134,7 +134,7 @@ def _prompts(
     config: RunConfig,
     here: Machine,
     found: _Models,
-    rows: tuple[Sequence[Row] | None, Sequence[Row] | None],
+    rows: tuple[Set | None, Set | None],
     parts: list[Part],
     finish: Say,
 ) -> Checked:
@@ -145,11 +145,11 @@ def _prompts(
     if found.words is not None:
         part = Part("prompts")
         with part.noting():
-            first = next((group[0] for group in rows if group), None)
+            first = next((group[0] for group in rows if isinstance(group, list)), None)
             if first is not None:
                 check_template(part, config, first, found.words)
             for key, group in zip(("data.train", "data.validation"), rows, strict=True):
-                if group:
+                if group is not None:
                     encoded = check_prompts(part, config, key, group, found.words, found.built)
                     prompts |= {} if encoded is None else {key: encoded}
         finish(part)
@@ -162,7 +162,12 @@ def _prompts(
         check_memory(memory, estimate(config, found.built["student"], found.built.get("teacher"), train), here)
     finish(memory)
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
-    return Checked(parts, train, prompts.get("data.validation"), summary)
+    # Stored responses go on as they are: with them goes what they hold of the teacher.
+    sets = [
+        encoded if isinstance(group, list) else group
+        for encoded, group in zip((train, prompts.get("data.validation")), rows, strict=True)
+    ]
+    return Checked(parts, sets[0], sets[1], summary)
 
 
 def _summary(config: RunConfig, train: Prompts) -> str:

@@ -11,9 +11,13 @@ from torch import Tensor
 
 from skd.errors import ConfigError, Problem
 from skd.objectives.tokens import log_probs
-from skd.types import Head
+from skd.types import Head, TopEvidence
 
-__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head"]
+__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head", "top_evidence"]
+
+
+_CHUNK = 256
+"""Tokens whose log-probs over the whole vocabulary are in memory at once."""
 
 
 class TeacherView(Protocol):
@@ -126,6 +130,23 @@ def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False
         weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
     weight_VD.requires_grad_(weight_grad)
     return replace(head, weight_VD=weight_VD, bias_V=None if bias_V is None else bias_V.requires_grad_(bias_grad))
+
+
+@torch.no_grad()
+def top_evidence(teacher: HiddenStates, written_N: Tensor, k: int) -> TopEvidence:
+    """The ``k`` most probable ids at each token, at most V, with what TopLogProbs needs to know of the others."""
+    parts = [_top_evidence(teacher, written_N, k, slice(i, i + _CHUNK)) for i in range(0, len(teacher), _CHUNK)]
+    if not parts:
+        k = min(k, len(teacher.head.weight_VD))
+        return TopEvidence(written_N.new_zeros(0, k), torch.zeros(0, k + 1), torch.zeros(0))
+    ids, logps, written = zip(*parts, strict=True)
+    return TopEvidence(torch.cat(ids), torch.cat(logps), torch.cat(written))
+
+
+def _top_evidence(teacher: HiddenStates, written_N: Tensor, k: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    logp_CV = log_probs(teacher.head.logits(teacher.hidden_ND[rows]))
+    ids_CK = logp_CV.topk(min(k, logp_CV.shape[-1]), dim=-1).indices
+    return ids_CK, _bucketed(logp_CV, ids_CK), _at(logp_CV, written_N[rows])
 
 
 def _at(values_CV: Tensor, ids_C: Tensor) -> Tensor:

@@ -12,18 +12,20 @@ from skd.check.prompts import longest_responses
 from skd.config import DataConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_sets, tell_leak
+from skd.data.sources import tell_leak
 from skd.models import Pair, load_pair
+from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
+from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "prepare"]
+__all__ = ["PromptSource", "prepare", "prepare_prompts"]
 
-PromptSource = Prompts | Sequence[str] | Sequence[Row]
-"""Prompts as token ids, or as text, with references where the rows have some."""
+PromptSource = Prompts | Sequence[str] | Sequence[Row] | StoredResponses
+"""Prompts as token ids, as text with references where the rows have some, or stored responses."""
 
 
 def prepare(
@@ -39,7 +41,14 @@ def prepare(
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
     train_rows, validation_rows = _rows(config.data, prompts, validation)
+    objective = build_objective(config.objective)
+    without_teacher = (config if pair is None else pair).teacher is None
+    if without_teacher:
+        stored = [rows for rows in (train_rows, validation_rows) if isinstance(rows, StoredResponses)]
+        require_evidence(objective, stored)
     pair = pair or _load(config, accelerator)
+    if isinstance(train_rows, StoredResponses):
+        pair.provenance["responses"] = train_rows.provenance
     train_set = _encoded(config, pair, train_rows)
     held_out = None
     if validation_rows is not None:
@@ -49,14 +58,17 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    objective = build_objective(config.objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
+    # At another temperature than the rollout's the two log-probs could not be compared.
+    student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
+    # Stored evidence cannot be computed again.
+    evidence = objective.needs_teacher and (config.sampling.evidence == "keep" or without_teacher)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config, objective),
+        policy=build_policy(config, evidence=evidence, student_logp=student_logp),
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -68,13 +80,23 @@ def prepare(
     )
 
 
+def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
+    """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
+    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row)
+    pair = pair or _load(config, accelerator)
+    prompts = _encoded(config, pair, rows)
+    _require_fitting(config, pair, prompts)
+    return pair, prompts
+
+
 def _rows(
     data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
-) -> tuple[PromptSource | list[Row], PromptSource | list[Row] | None]:
+) -> tuple[PromptSource, PromptSource | None]:
     """Training and validation rows: those given, else those that the configuration names."""
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
-    train, held_out = load_sets(*wanted, on_bad_row=data.on_bad_row)
-    tell_leak(train, held_out, data.on_leak)
+    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
+    if isinstance(train, list) and isinstance(held_out, list):
+        tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation
 
 
@@ -107,6 +129,8 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
 
 def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:
     """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
+    if isinstance(source, StoredResponses):
+        return prompts_of(source, pair)
     if isinstance(source, Prompts):
         return source
     rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]
