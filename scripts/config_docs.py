@@ -61,6 +61,8 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return " or ".join(_values(arg, metadata) for arg in args)
     if origin is tuple:
         return f"list of {_values(args[0])}" if args[-1] is Ellipsis else f"list of {len(args)}: {_values(args[0])}"
+    if origin is dict:
+        return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return _anchor(annotation)
     words = {NoneType: "`null`", bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}
@@ -70,6 +72,8 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
+    if field.default_factory is not None:
+        return "`{}`"
     if isinstance(field.default, Section):
         kind = getattr(field.default, "kind", None)
         return f"`kind: {kind}`" if kind else "its defaults"
@@ -107,14 +111,16 @@ def _reachable(section: type[Section], found: list[type[Section]]) -> list[type[
 def _methods() -> Iterator[str]:
     yield "## Methods"
     yield ""
-    yield "A method is a policy and an objective; each can be given in its own right and then replaces the method's."
+    yield "A method is a bundle of defaults for `policy`, `objective` and `sampling`; keys that are given go first, and a"
+    yield "section of another `kind` takes no defaults. Where a section has a `kind`, its plain name stands for it with"
+    yield "its defaults: `objective.loss: jsd`. [methods.md](methods.md) has a section on each method."
     yield ""
-    yield "| `method` | policy | objective |"
-    yield "|---|---|---|"
+    yield "| `method` | what | paper | policy | loss |"
+    yield "|---|---|---|---|---|"
     for name, method in METHODS.items():
-        gate = getattr(method.policy, "gate", None)
-        policy = f"`{method.policy.kind}`" + (f" with gate `{gate.kind}`" if gate else "")
-        yield f"| `{name}` | {policy} | `{method.objective.kind}` |"
+        gate = method.policy.get("gate")
+        policy = f"`{method.policy['kind']}`" + (f" with gate `{gate['kind']}`" if gate else "")
+        yield f"| `{name}` | {method.title} | {method.paper} | {policy} | `{method.objective['loss']['kind']}` |"
 
 
 def page() -> str:

@@ -1,7 +1,8 @@
 """Named fault points: the places where a test may interrupt a run. In normal use a point does nothing.
 
 The names: ``rollout``, ``backward``, ``step`` in the training step, and ``save.open``, ``save.model``, ``save.optim``,
-``save.manifest``, ``save.rename``, ``save.prune`` in a save.
+``save.manifest``, ``save.rename``, ``save.prune`` in a save, and ``generate.rename``, ``generate.shard`` for each shard
+of stored responses.
 """
 
 from __future__ import annotations

@@ -150,6 +150,7 @@ source = st.one_of(
     st.builds(HubSource, kind=st.just("hub"), id=st.just("a/b-c"), config=st.none() | texts, split=texts),
     st.builds(TaskSource, kind=st.just("task"), name=st.just("dialogue"), split=st.just("train"), size=counts),
 )
+sources = st.lists(source, min_size=1, max_size=3).map(tuple)
 
 
 def scheduled(ends: st.SearchStrategy[float]) -> st.SearchStrategy[ScheduleConfig]:

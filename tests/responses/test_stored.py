@@ -32,10 +32,10 @@ def test_missing_cut_and_unfinished_files_are_refused(write, tmp_path):
     with pytest.raises(DataError, match=rf"shard-00002.*it has {len(data) - 1} bytes, {len(data)} were written"):
         open_responses(directory)
     shard.unlink()
-    with pytest.raises(DataError, match="shard-00002.*it is missing"):
+    with pytest.raises(DataError, match=r"shard-00002.*it is missing"):
         open_responses(directory)
     (directory / "index.json").rename(directory / "unfinished.json")
-    with pytest.raises(DataError, match="SKD-D01.*not all written yet; run the same skd generate again"):
+    with pytest.raises(DataError, match=r"SKD-D01.*not all written yet; run the same skd generate again"):
         open_responses(directory)
     with pytest.raises(DataError, match=r"SKD-D01.*there is no index\.json"):
         open_responses(tmp_path / "nowhere")
@@ -108,7 +108,7 @@ def test_what_the_files_lack_is_said_before_weights_are_loaded(config, write, tm
 
 def test_another_vocabulary_is_refused(config, write, tmp_path):
     save_tiny(tmp_path / "other", "llama", seed=2, hidden=16, vocab_size=70)
-    with pytest.raises(ModelError, match="SKD-M02.*another vocabulary"):
+    with pytest.raises(ModelError, match=r"SKD-M02.*another vocabulary"):
         open_run(stored(config, write(3), method="supervised_kd", student=str(tmp_path / "other")))
 
 

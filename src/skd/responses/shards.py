@@ -114,4 +114,6 @@ class StoredEvidence(Sequence[TopEvidence]):
         path, start = self.files[self.file_of[row]], self.start[row]
         tokens = slice(start, start + self.length[row])
         with safe_open(path, framework="pt") as file:
-            return TopEvidence(*(file.get_slice(name)[tokens] for name in ("top_ids", "top_logp", "written_logp")))
+            # Copies: a slice is a view of the whole file, mapped into memory.
+            parts = [file.get_slice(name)[tokens].clone() for name in ("top_ids", "top_logp", "written_logp")]
+        return TopEvidence(*parts)
