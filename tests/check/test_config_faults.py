@@ -14,12 +14,13 @@ from skd.cli import main
 from tests.check.bench import Bench, Fault
 from tests.check.conftest import MESSAGE, Outcome
 from tests.config.conftest import BASE
-from tests.config.test_bad_configs import ONE_PROBLEM, OVERRIDES, WITHOUT_BASE
+from tests.config.test_bad_configs import ONE_PROBLEM, WITHOUT_BASE
+from tests.config.test_bad_policies import ONE_PROBLEM as POLICIES
 
 FILES: list[tuple[str | bytes, tuple[str, ...]]] = [
-    *((f"{lines}\n{BASE}", ()) for lines, _ in ONE_PROBLEM),
+    *((f"{lines}\n{BASE}", ()) for lines, _ in (*ONE_PROBLEM, *POLICIES)),
     *((text, ()) for text, _ in WITHOUT_BASE),
-    *((BASE, (override,)) for override, _ in OVERRIDES),
+    *((BASE, (override,)) for override in ("train.lr=fast", "train.slots=3", "output=&a b", "method=skdd")),
 ]
 """The files and overrides whose exact messages ``tests/config`` holds."""
 

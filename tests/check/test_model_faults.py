@@ -174,7 +174,7 @@ FAULTS = {
     "no end token": Fault(no_end, 4, "M07", "tokenizer, config", "no end token is defined", "set eos_token"),
     # M08 to M10: chat templates
     "no template": Fault(
-        lambda b: None, 4, "M08", "data.chat", "no chat template", "auto or never", ["data.chat=always"], 1
+        lambda b: None, 4, "M08", "data.chat", "no chat template", "auto or never", ["data.chat=always"]
     ),
     "system text without template": Fault(
         lambda b: None,
@@ -184,7 +184,6 @@ FAULTS = {
         "no chat template is used",
         "leave data.system out",
         ["data.system=be kind"],
-        1,
     ),
     "no system role": Fault(
         template("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML),
