@@ -111,7 +111,7 @@ def _reachable(section: type[Section], found: list[type[Section]]) -> list[type[
 def _methods() -> Iterator[str]:
     yield "## Methods"
     yield ""
-    yield "A method is a bundle of defaults for `policy`, `objective` and `sampling`; keys that are given go first, and a"
+    yield "A method is a bundle of defaults for `policy`, `objective` and `sampling`; what is given goes first, and a"
     yield "section of another `kind` takes no defaults. Where a section has a `kind`, its plain name stands for it with"
     yield "its defaults: `objective.loss: jsd`. [methods.md](methods.md) has a section on each method."
     yield ""
@@ -120,7 +120,7 @@ def _methods() -> Iterator[str]:
     for name, method in METHODS.items():
         gate = method.policy.get("gate")
         policy = f"`{method.policy['kind']}`" + (f" with gate `{gate['kind']}`" if gate else "")
-        yield f"| `{name}` | {method.title} | {method.paper} | {policy} | `{method.objective['loss']['kind']}` |"
+        yield f"| `{name}` | {method.title} | {method.paper or '-'} | {policy} | `{method.objective['loss']['kind']}` |"
 
 
 def page() -> str:

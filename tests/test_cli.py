@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import skd.check
+import skd.evaluate.command
 import skd.live
 import skd.quickstart
 import skd.report
@@ -20,6 +20,7 @@ from skd.check import Checked
 from skd.cli import main
 from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
+from skd.evaluate.command import EvaluateOptions
 from skd.live import GenerateOptions
 
 Output = Callable[[], tuple[str, str]]
@@ -61,8 +62,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
     monkeypatch.setattr(skd.check, "check", lambda config: CHECKED)
-    evaluate = recorder("evaluate", SimpleNamespace(line=lambda: "90 %"))
-    monkeypatch.setitem(sys.modules, "skd.evaluate.run", SimpleNamespace(evaluate=evaluate))
+    monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
+    monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
@@ -101,16 +102,42 @@ def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
 
 
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
-    assert main(["evaluate", "m", "--task", "dialogue", "--size", "5", "--split", "validation", "--out", "o.json"]) == 0
-    expected = {"task": "dialogue", "size": 5, "split": "validation", "out": Path("o.json")}
-    assert calls == [("evaluate", ("m",), expected)]
+    arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
+    arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
+    assert main(f"{arguments} --teacher t --comet c --comet-model M".split()) == 0
+    options = EvaluateOptions(
+        "gsm8k,math",
+        ("gsm8k=g.json", "math=m.json"),
+        5,
+        "validation",
+        Path("o"),
+        9,
+        0.5,
+        3,
+        2,
+        "truncate_left",
+        "t",
+        "c",
+        "M",
+    )
+    assert calls == [("measure", ("m", options), {})]
 
 
 def test_evaluate_and_quickstart_defaults(calls: list[Any]) -> None:
     assert main(["evaluate", "m"]) == 0
     assert main(["quickstart"]) == 0
-    assert calls[0][2] == {"task": "number_words", "size": 1000, "split": "test", "out": None}
-    assert calls[1] == ("quickstart", (Path("runs/quickstart"), "number_words"), {})
+    assert calls == [
+        ("measure", ("m", EvaluateOptions()), {}),
+        ("quickstart", (Path("runs/quickstart"), "number_words"), {}),
+    ]
+
+
+def test_grading_needs_no_model(calls: list[Any], output: Output) -> None:
+    assert main(["evaluate", "--grade", "answers.jsonl"]) == 0
+    assert calls == [("grade", (Path("answers.jsonl"),), {})]
+    assert main(["evaluate", "m", "--grade", "answers.jsonl"]) == 2
+    assert main(["evaluate"]) == 2
+    assert "leave the model out" in output()[1]
 
 
 def test_report_says_where_the_page_is(calls: list[Any], output: Output) -> None:
@@ -121,11 +148,13 @@ def test_report_says_where_the_page_is(calls: list[Any], output: Output) -> None
 
 USAGE = [
     ("trian x", "error[SKD-L01] skd: No such command 'trian'. Did you mean 'train'?; see skd --help"),
-    ("train", "error[SKD-L01] skd train: Missing argument 'config'; see skd train --help"),
+    (
+        "train",
+        "skd train: Invalid value: missing argument 'config', the YAML file of the run",
+    ),
     ("train x --print-confg", "No such option: --print-confg (Possible options: --print-config); see skd train --help"),
     ("train x --train.lr=3", "No such option: --train.lr; write a change of the config without dashes: train.lr=VALUE"),
     ("train x --resume maybe", "'maybe' is not one of 'auto', 'never', 'must'; see skd train --help"),
-    ("evaluate x --task number_word", "'number_words', 'dialogue'; did you mean number_words?"),
     ("evaluate x --split tset", "'train', 'validation', 'test'; did you mean test?"),
     ("evaluate x --size 0", "Invalid value for '--size'"),
     ("evaluate x --size many", "Invalid value for '--size'"),
@@ -302,3 +331,17 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
         "sys.exit(0 if codes == [0, 2, 0] and not heavy else 1)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
+
+
+def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys):
+    from skd.config import METHODS
+
+    assert main(["train", "--list-methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["method", *METHODS]
+    assert "interleaved (interpolated)" in next(line for line in lines if line.startswith("ipd "))
+
+
+def test_train_without_a_config_says_what_is_missing(capsys):
+    assert main(["train"]) == 2
+    assert "missing argument 'config'" in capsys.readouterr().err

@@ -48,6 +48,13 @@ class Task(str, Enum):
     dialogue = "dialogue"
 
 
+class LongPrompts(str, Enum):
+    """What happens to a prompt above the task's cap in an evaluation."""
+
+    error = "error"
+    truncate_left = "truncate_left"
+
+
 class Split(str, Enum):
     """Parts of a task."""
 
@@ -73,16 +80,22 @@ def _root(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="YAML file of the run.", show_default=False)],
+    config: Annotated[str | None, typer.Argument(help="YAML file of the run.", show_default=False)] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to it, such as train.lr=2e-5.", show_default=False)
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
+    list_methods: Annotated[bool, typer.Option("--list-methods", help="Print all methods and exit.")] = False,
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
-    from skd.config import dump_config, load_config
+    from skd.config import dump_config, load_config, methods_table
 
+    if list_methods:
+        print(methods_table(), end="")
+        return
+    if config is None:
+        raise typer.BadParameter("missing argument 'config', the YAML file of the run")
     run_config = load_config(config, overrides or [])
     if print_config:
         print(dump_config(run_config, docs=True), end="")
@@ -233,17 +246,73 @@ def _usage(found: str, remedy: str) -> ConfigError:
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model directory, run directory or Hub id.", show_default=False)],
-    task: Annotated[Task, typer.Option(help="What to measure.")] = Task.number_words,
-    size: Annotated[int, typer.Option(min=1, help="Number of prompts.")] = 1000,
-    split: Annotated[Split, typer.Option(help="Part of the task.")] = Split.test,
-    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, too.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model directory, run directory or Hub id.", show_default=False)
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What to measure: number_words, dialogue, or with --data gsm8k, dialogsum, translation, math, "
+            "translation:German-English, a task file; several with commas."
+        ),
+    ] = "number_words",
+    data: Annotated[
+        list[str] | None, typer.Option(help="File of the rows; TASK=FILE where there are several.", show_default=False)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Number of prompts; 1000, or the whole file.", show_default=False)
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Part of a generated task.")] = Split.test,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the samples to this .jsonl file, scores beside; a directory for several.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest response; the task's own.", show_default=False)
+    ] = None,
+    temperature: _Temperature = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rows of generated tasks, draws.")] = 0,
+    slots: Annotated[int, typer.Option(min=1, help="Responses written at once.")] = 64,
+    long_prompts: Annotated[LongPrompts, typer.Option(help="Prompts above the task's cap.")] = LongPrompts.error,
+    teacher: Annotated[
+        str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
+    ] = None,
+    comet: Annotated[
+        str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
+    ] = None,
+    comet_model: Annotated[str, typer.Option(help="COMET model: Hub id or checkpoint.")] = "Unbabel/wmt22-comet-da",
+    grade: Annotated[
+        Path | None,
+        typer.Option(help="Only judge the answers of this file against their references.", show_default=False),
+    ] = None,
 ) -> None:
-    """Measure a model on a task, with a 95 % interval."""
-    from skd.evaluate.run import evaluate as run
+    """Measure a model on tasks, with 95 % intervals; or, with --grade, judge answers that are there already."""
+    from skd.evaluate.command import EvaluateOptions, grade_answers, measure
 
-    result = run(model, task=task.value, size=size, split=split.value, out=out)
-    print(result.line())
+    if grade is not None:
+        if model is not None:
+            raise typer.BadParameter("--grade judges answers that are there already; leave the model out")
+        grade_answers(grade)
+        return
+    if model is None:
+        raise typer.BadParameter("name a model, or answers to judge by --grade FILE")
+    measure(
+        model,
+        EvaluateOptions(
+            tasks=task,
+            data=tuple(data or ()),
+            size=size,
+            split=split.value,
+            out=out,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            slots=slots,
+            long_prompts=long_prompts.value,
+            teacher=teacher,
+            comet=comet,
+            comet_model=comet_model,
+        ),
+    )
 
 
 @app.command()

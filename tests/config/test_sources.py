@@ -64,12 +64,12 @@ MISTAKES = [
     ("3", "data.train is 3, expected text, or a mapping of keys to values"),
     (
         "[{kind: hug, id: a/b}]",
-        'data.train.0.kind is the text "hug", expected one of file, hub, task; did you mean hub?',
+        'data.train.0.kind is the text "hug", expected one of file, hub, task, responses; did you mean hub?',
     ),
     (
         "{kind: hub, id: gsm8k}",
         'data.train.id is the text "gsm8k", expected an id of the form OWNER/NAME; '
-        "correct it: Id of the data set, such as openai/gsm8k",
+        "correct data.train.id (Id of the data set, such as openai/gsm8k)",
     ),
     ("{kind: hub, id: ../x/y}", "expected an id of the form OWNER/NAME"),
     (

@@ -43,6 +43,13 @@ def model_dir(tmp_path_factory):
     return directory
 
 
+class Texts(list):
+    """Prompts that were not encoded."""
+
+    def select(self, index):
+        return Texts(self[i] for i in index)
+
+
 class Oracle:
     """Stands where a pair and the sampler stand, and answers from a table: what is tested is the judging."""
 
@@ -51,13 +58,17 @@ class Oracle:
         self.provenance = {"student": {"path": "oracle\x1b[2J"}}
 
     def encode(self, texts):
-        return texts
+        self.numbers = {text: i for i, text in enumerate(texts)}
+        return Texts(texts)
 
     def interleave(self, pair, prompts, **settings):
         self.settings = settings
-        references = {row.prompt: row.response for row in TASKS["number_words"].rows("test", len(prompts), 0)}
-        texts = [self.answer(i, references[prompt]) for i, prompt in enumerate(prompts)]
-        return SimpleNamespace(text=lambda: texts, truncated=torch.zeros(len(texts), dtype=torch.bool))
+        references = {row.prompt: row.response for row in TASKS["number_words"].rows("test", 50, 0)}
+        texts = [self.answer(self.numbers[prompt], references[prompt]) for prompt in prompts]
+        ids = [torch.tensor([1])] * len(texts)
+        return SimpleNamespace(
+            text=lambda: texts, truncated=torch.zeros(len(texts), dtype=torch.bool), response_ids=ids
+        )
 
 
 @pytest.fixture
@@ -108,7 +119,8 @@ def test_unknown_names_are_refused_together(model_dir):
     with pytest.raises(ConfigError) as caught:
         evaluate(model_dir, "number_word", split="tests")
     assert [str(problem) for problem in caught.value.problems] == [
-        "error[SKD-E19] task: 'number_word' is none of number_words, dialogue; write number_words",
+        "error[SKD-E19] task: 'number_word' is none of number_words, dialogue, gsm8k, dialogsum, dialogsum_bare, "
+        "translation, math; write number_words",
         "error[SKD-E19] split: 'tests' is none of train, validation, test; write test",
     ]
 

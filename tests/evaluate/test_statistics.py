@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from skd.evaluate.statistics import mcnemar_p, paired_difference, wilson_interval
+from skd.evaluate.statistics import bootstrap_mean, mcnemar_p, paired_difference, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (466, 1000), (10, 10), (1, 1), (999, 1000)])
@@ -94,3 +94,13 @@ def test_mcnemar_agrees_with_the_binomial_test(gained, lost, same):
 
 def test_mcnemar_of_a_thousand_changes_does_not_overflow():
     assert mcnemar_p([False] * 3000, [True] * 3000) == pytest.approx(0.0, abs=1e-300)
+
+
+def test_bootstrap_of_a_mean():
+    low, high = bootstrap_mean([0.0, 1.0] * 200)
+    # Normal approximation: the standard error is 0.5 / 20.
+    assert abs(low - (0.5 - 1.96 * 0.025)) < 0.005
+    assert abs(high - (0.5 + 1.96 * 0.025)) < 0.005
+    assert bootstrap_mean([0.25]) == (0.25, 0.25)
+    assert bootstrap_mean([0.1, 0.4]) == bootstrap_mean([0.1, 0.4])
+    assert all(map(math.isnan, bootstrap_mean([])))

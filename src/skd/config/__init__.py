@@ -2,7 +2,7 @@
 
 from skd.config.dump import config_digest, dump_config
 from skd.config.load import config_of, load_config
-from skd.config.methods import ALIASES, METHODS, Method
+from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
@@ -36,5 +36,6 @@ __all__ = [
     "config_of",
     "dump_config",
     "load_config",
+    "methods_table",
     "resolve_model_path",
 ]

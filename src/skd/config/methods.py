@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from skd.config.fields import kind_from_text
 
-__all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "with_method"]
+__all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "methods_table", "with_method"]
 
 MethodName = Literal[
     "sft",
@@ -146,6 +146,30 @@ ALIASES: Mapping[str, MethodName] = {
     "supervised-kd": "supervised_kd",
 }
 """Other spellings, among them those of the paper's code."""
+
+
+def methods_table() -> str:
+    """All methods with their policy, loss and paper, one line each."""
+    rows = [("method", "policy (gate)", "loss (target, weights)", "what", "paper")]
+    rows += [
+        (name, _policy_text(m.policy), _objective_text(m.objective), m.title, m.paper) for name, m in METHODS.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _policy_text(policy: _Section) -> str:
+    if "gate" in policy:
+        return f"{policy['kind']} ({policy['gate']['kind']})"
+    parts = [part["policy"]["kind"] for part in policy.get("parts", ())]
+    return str(policy["kind"]) + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _objective_text(objective: _Section) -> str:
+    others = [objective[key]["kind"] for key in ("target", "weights") if key in objective]
+    others += [f"{key}: {objective[key]['kind']}" for key in ("data", "student", "teacher") if key in objective]
+    return str(objective["loss"]["kind"]) + (f" ({', '.join(others)})" if others else "")
 
 
 def with_method(config: Mapping[Any, Any]) -> dict[Any, Any]:

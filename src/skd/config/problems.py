@@ -56,7 +56,7 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
     if kind == "literal_error":
         return _choice(path, _options(str(context.get("expected", ""))), document)
     if kind == "idle_key":
-        return _problem("SKD-C10", path, f"{dotted(path)}.{error['msg']}", str(context["remedy"]), document)
+        return _problem("SKD-C10", path, f"{dotted(path[:-1])}.{error['msg']}", str(context["remedy"]), document)
     if kind == "unknown_format":
         return _format(path, document)
     if kind == "too_long":
@@ -83,12 +83,13 @@ def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
     and the index of a value that was given alone where a list may stand.
     """
     path: tuple[int | str, ...] = ()
-    skipped = False
+    is_tag = False
     for key in loc:
-        given_alone = isinstance(key, int) and not isinstance(value_at(path, data), (list, tuple))
-        field = field_at(path, data) if path and not skipped else None
-        skipped = given_alone or (field is not None and key in tags(field.annotation))
-        path = path if skipped else (*path, key)
+        if isinstance(key, int) and not isinstance(value_at(path, data), (list, tuple)):
+            continue
+        field = field_at(path, data) if path and not is_tag else None
+        is_tag = field is not None and key in tags(field.annotation)
+        path = path if is_tag else (*path, key)
     return path
 
 

@@ -45,6 +45,8 @@ class _Shape(Section):
     """Key of the reference response in a row; null when the rows have none."""
     messages_field: Text | None = None
     """Key of a list of {role, content}, instead of prompt and response."""
+    task: Text | None = None
+    """Read rows as a task does: gsm8k, dialogsum, translation, math, or a file with a task of your own."""
     limit: Count | None = None
     """Read at most this many rows."""
     share: _SourceShare = 1.0
@@ -56,10 +58,10 @@ class _Shape(Section):
             ("prompt_field", self.prompt_field, PROMPT),
             ("response_field", self.response_field, RESPONSE),
         ):
-            if self.messages_field is not None and value != usual:
-                raise PydanticCustomError(
-                    "idle_key", "{key} is given and messages_field is too", {"key": key, "remedy": f"remove {key}"}
-                )
+            for other in ("messages_field", "task"):
+                if getattr(self, other) is not None and value != usual:
+                    found = {"key": key, "other": other, "remedy": f"remove {key}"}
+                    raise PydanticCustomError("idle_key", "{key} is given and {other} is too", found)
         return self
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skd.data.records import Record, RowProblems, kind_of, names_of
-from skd.data.shapes import USUAL_FIELDS
+from skd.data.shapes import text_fields
 from skd.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -97,10 +97,8 @@ def _under(value: dict[str, Any], field: str | None, path: Path) -> Any:
 def _csv_records(path: Path, source: FileSource) -> Iterator[Record]:
     _decode(path.read_bytes(), path)
     # Fields are text: guessing types would turn the response "42" into a number and "NA" into nothing.
-    names = [name for name in (source.prompt_field, source.response_field, *USUAL_FIELDS) if name is not None]
-    return _table_records(
-        path, "csv", {"converters": dict.fromkeys(names, str), "keep_default_na": False, "encoding": "utf-8-sig"}
-    )
+    texts = dict.fromkeys(text_fields(source), str)
+    return _table_records(path, "csv", {"converters": texts, "keep_default_na": False, "encoding": "utf-8-sig"})
 
 
 def _table_records(path: Path, kind: str, options: dict[str, Any]) -> Iterator[Record]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skd.config.sources import PROMPT, RESPONSE
+from skd.data.file_tasks import FileTask
+from skd.data.own_tasks import find_task
 from skd.data.records import RowProblems, kind_of, names_of
 from skd.data.rows import Row, Turn
 from skd.errors import Problem
@@ -14,7 +16,7 @@ from skd.errors import Problem
 if TYPE_CHECKING:
     from skd.config import FileSource, HubSource
 
-__all__ = ["USUAL_FIELDS", "Fields", "Messages", "shape_of"]
+__all__ = ["Fields", "Messages", "TaskRows", "shape_of", "text_fields"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +24,6 @@ _USUAL = (PROMPT, RESPONSE)
 _RELEASED = (("instruction", "response"), ("dialogue", "summary"))
 """Fields of the files of the paper's code."""
 _MESSAGES = "messages"
-USUAL_FIELDS = (*_USUAL, *_RELEASED[0], *_RELEASED[1])
-"""Every field that holds text and is found without being named."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,51 @@ class Messages:
         return False
 
 
-def shape_of(source: FileSource | HubSource, first: Any) -> Fields | Messages:
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows as a task reads them: the first of its forms that has all its fields."""
+
+    task: FileTask
+
+    def row(self, place: str, record: dict[str, Any], problems: RowProblems) -> Row | None:
+        """The row of a record, or None after its problems were noted."""
+        shape = self.task.shape(record)
+        if shape is None:
+            forms = ", or ".join(" + ".join(shape.fields) for shape in self.task.shapes)
+            found = f"the row has {names_of(record)}; the task {self.task.name} reads {forms}"
+            problems.add(Problem("SKD-D04", place, found, "rename the fields, or write a task file of your own"))
+            return None
+        row = {name: _number_as_text(record[name]) for name in shape.fields}
+        texts = {name: _field(place, row, "task", name, problems) for name in shape.fields}
+        known = {name: text for name, text in texts.items() if text is not None}
+        return Row(shape.prompt.fill(known), shape.reference.fill(known)) if len(known) == len(texts) else None
+
+
+def _number_as_text(value: Any) -> Any:
+    """Some data sets hold their answers as numbers, and whole ones as 145.0."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def text_fields(source: FileSource) -> set[str]:
+    """Every field of a source that may hold a text, named or found without being named."""
+    names = {*_USUAL, *_RELEASED[0], *_RELEASED[1], source.prompt_field}
+    if source.response_field is not None:
+        names.add(source.response_field)
+    if source.task is not None:
+        names.update(name for shape in find_task(source.task).shapes for name in shape.fields)
+    return names
+
+
+def shape_of(source: FileSource | HubSource, first: Any) -> Fields | Messages | TaskRows:
     """The shape of the rows of a source, of which ``first`` is the first record.
 
     Fields that the source names are taken as they are named. Where it names none and the usual ones are not there, the
     fields of the paper's files and ``messages`` are looked for.
     """
+    if source.task is not None:
+        return TaskRows(find_task(source.task))
     if source.messages_field is not None:
         return Messages(source.messages_field)
     named = Fields(source.prompt_field, source.response_field)

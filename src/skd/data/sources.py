@@ -16,7 +16,7 @@ from skd.data.files import file_records
 from skd.data.hub import hub_records, name_of
 from skd.data.records import Record, RowProblems, kind_of
 from skd.data.rows import Row
-from skd.data.shapes import Fields, Messages, shape_of
+from skd.data.shapes import Fields, Messages, TaskRows, shape_of
 from skd.data.tasks import TASKS
 from skd.errors import DataError, Problem
 
@@ -126,7 +126,7 @@ def _source_rows(source: Source, on_bad_row: OnBadRow) -> list[Row]:
 
 def _rows(records: Iterable[Record], source: FileSource | HubSource, problems: RowProblems) -> list[Row]:
     rows: list[Row] = []
-    shape: Fields | Messages | None = None
+    shape: Fields | Messages | TaskRows | None = None
     for place, record in records:
         if not isinstance(record, dict):
             problem = Problem(

@@ -1,162 +1,298 @@
-"""Measuring a model on a built-in task: greedy responses, an exact score, and everything needed to repeat it."""
+"""Measuring a model on tasks: responses by our own sampler, scores with intervals, and what is needed to repeat it."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from skd.data.rows import Row, Split
-from skd.data.tasks import TASKS, Task
-from skd.errors import ConfigError, Problem
-from skd.evaluate.statistics import wilson_interval
+from skd.data.rows import Split
+from skd.evaluate.comet import Comet
+from skd.evaluate.grade import open_grader
+from skd.evaluate.progress import progress
+from skd.evaluate.samples import Sample, Samples
+from skd.evaluate.scores import Finding, Score, item_score
+from skd.evaluate.workload import Choice, Workload, workload
 from skd.sampling import AcceptAll, Warp, interleave
-from skd.text import require_writable, shortened, visible, write_text
-from skd.versions import versions
+from skd.text import require_writable, shortened, visible
+from skd.types import Prompts
+from skd.versions import commit, versions
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
 
-__all__ = ["EvaluationResult", "evaluate"]
+__all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
+
+DRAFTED_ITEMS = 64
+"""Prompts on which the student drafts for its teacher."""
+CHUNKS = 4
+"""Batches of ``slots`` prompts between two writes of the samples: more keeps the slots fuller, fewer loses less."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How responses are written."""
+
+    temperature: float = 0.0
+    """0 takes the most probable token."""
+    seed: int = 0
+    """Keys the draws above temperature 0; greedy decoding has none."""
+    slots: int = 64
+    """Responses written at once; changes speed and memory, not the responses."""
+    long_prompts: Literal["error", "truncate_left"] = "error"
+    """What happens to a prompt above the task's cap."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What is measured besides the task's own metric."""
+
+    comet: Comet | None = None
+    teacher: bool = False
+
+    def scores(self, pair: Pair, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
+        """COMET of translations; closeness to the teacher on the references, and as its draft model."""
+        scores: dict[str, Score] = {}
+        if self.comet is not None and self.comet.applies(work):
+            scores["comet"] = self.comet.score(work, responses)
+        if self.teacher:
+            from skd.evaluate.teacher import drafter, fidelity
+
+            prompts = _prompts(pair, work, decoding, references=True)
+            drafted = prompts.select(range(min(DRAFTED_ITEMS, len(prompts))))
+            scores |= {**fidelity(pair, prompts), **drafter(pair, drafted, work.max_new_tokens)}
+        return scores
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A score on n items, with what it rests on."""
+    """Scores on n items, with what they rest on."""
 
     task: str
-    score: float
-    """Share of items answered entirely right."""
-    interval: tuple[float, float]
-    """95 % Wilson interval of the score, as fractions."""
-    n: int
-    correct: tuple[bool, ...]
-    """Per item, in the order of the task's rows: two results with one ``data`` fingerprint can be paired."""
+    scores: Mapping[str, Score]
+    """By name, the most important one first."""
     responses: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What the metric found in each response, in the order of the task's rows."""
     seconds: float
-    """Wall time of the generation, loading not counted."""
+    """Wall time of the generation in this process, loading not counted."""
     provenance: dict[str, Any]
-    """model, decoding, data (with fingerprint), versions."""
+    """model, decoding, data (with fingerprint), versions, commit."""
+
+    @property
+    def main(self) -> Score:
+        """The score that the task is known by."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def score(self) -> float:
+        """The main score."""
+        return self.main.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        return self.main.interval_95
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return len(self.responses)
+
+    @property
+    def correct(self) -> tuple[bool, ...]:
+        """Per item: two results with one ``data`` fingerprint can be paired. Empty for graded metrics."""
+        return tuple(bool(finding["correct"]) for finding in self.findings if "correct" in finding)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Score of each item, for paired comparisons. A corpus score such as BLEU is not their mean."""
+        return tuple(item_score(finding) for finding in self.findings)
 
     def line(self) -> str:
-        """The result as one line of a table, safe for a terminal."""
-        low, high = self.interval
+        """The main score as one line of a table, safe for a terminal."""
         model = visible(shortened(str(self.provenance["model"].get("path", "")), 80))
-        return (
-            f"{self.task:<14} n {self.n:>6,}   {100 * self.score:5.1f} %   "
-            f"(95 % interval {100 * low:.1f} to {100 * high:.1f})   {self.seconds:6.1f} s   {model}"
-        )
+        return f"{visible(self.task):<14} n {self.n:>6,}   {self.main.text()}   {self.seconds:6.1f} s   {model}"
+
+    def lines(self) -> list[str]:
+        """All scores, the main one first; further ones by name."""
+        return [self.line(), *(f"  {name:<24} {score.text()}" for name, score in list(self.scores.items())[1:])]
 
 
 def evaluate(
     model: Pair | str | Path,
     task: str,
-    size: int = 1000,
+    size: int | None = None,
     split: Split = "test",
     out: str | Path | None = None,
-    max_new_tokens: int = 64,
+    max_new_tokens: int | None = None,
     *,
+    data: str | Path | None = None,
     seed: int = 0,
     slots: int = 256,
+    temperature: float = 0.0,
 ) -> EvaluationResult:
-    """Greedy exact match of a model on the first ``size`` rows of a task's split.
+    """Measure a model on a task: greedy responses, the task's metric, 95 % intervals.
 
-    model: a pair, whose student is measured, or a model directory, run directory or Hub id. seed: draws the rows;
-    decoding needs none.
-    out: file for the judged items, one JSON object per line; the score and its provenance go beside it, with the
-    suffix ``.summary.json``. Both are replaced whole.
+    model: a pair, whose student is measured, or a model directory, run directory or Hub id.
+    task: a task that the package generates (``size`` rows of ``split`` drawn by ``seed``), or one over the file
+    ``data`` (``gsm8k``, ``translation:German-English``, ``mine.yaml`` ...; its first ``size`` rows).
+    slots: responses written at once. temperature: 0 takes the most probable token; above, ``seed`` keys the draws.
+    out: file for the judged samples, one JSON object per line; the scores and their provenance go beside it, with the
+    suffix ``.summary.json``. Called again after it was stopped, the evaluation goes on where it was.
 
-    Raises ConfigError for an unknown task or split; DataError when the size is impossible or a prompt and
+    Raises ConfigError for an unknown task or split; DataError when the data are unusable or a prompt and
     ``max_new_tokens`` exceed the model's context; ModelError when the model cannot be loaded;
     ResourceError, before anything is measured, when ``out`` cannot be written.
     """
-    if out is not None:
-        require_writable(Path(out))
-    rows = _task(task, split).rows(split, size, seed)
-    pair = _loaded(model)
-    started = time.perf_counter()
-    rollout = interleave(
-        pair,
-        pair.encode([row.prompt for row in rows]),
-        gate=AcceptAll(),
-        student_warp=Warp(temperature=0.0),
-        max_new_tokens=max_new_tokens,
-        slots=slots,
-        evidence=False,
-    )
-    seconds = time.perf_counter() - started
-    responses = tuple(rollout.text())
-    correct = tuple(TASKS[task].score(row, text) for row, text in zip(rows, responses, strict=True))
-    provenance = {
-        "model": pair.provenance["student"],
-        "decoding": {"temperature": 0.0, "max_new_tokens": max_new_tokens, "chat": "auto"},
-        "data": {"task": task, "split": split, "size": size, "seed": seed, "fingerprint": _fingerprint(rows)},
-        "versions": versions(),
-    }
-    n, right = len(rows), sum(correct)
-    result = EvaluationResult(task, right / n, wilson_interval(right, n), n, correct, responses, seconds, provenance)
-    if out is not None:
-        _write(Path(out), rows, rollout.truncated.tolist(), result)
+    choice = Choice(task, None if data is None else str(data), split, size, seed, max_new_tokens)
+    outs = [None if out is None else Path(out)]
+    (result,) = evaluate_tasks(model, [choice], outs, Decoding(temperature, seed, slots))
     return result
 
 
-def _task(name: str, split: str) -> Task:
-    problems = [
-        Problem("SKD-E19", place, f"{value!r} is none of {', '.join(known)}", f"write {_nearest(value, known)}")
-        for place, value, known in (("task", name, list(TASKS)), ("split", split, list(get_args(Split))))
-        if value not in known
+def evaluate_tasks(
+    model: Pair | str | Path,
+    choices: Sequence[Choice],
+    outs: Sequence[Path | None],
+    decoding: Decoding | None = None,
+    *,
+    teacher: str | Path | None = None,
+    comet: Comet | None = None,
+    show_progress: bool = False,
+) -> Iterator[EvaluationResult]:
+    """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``.
+
+    teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
+    """
+    for out in outs:
+        if out is not None:
+            require_writable(out)
+    with open_grader() as grader:
+        workloads = [workload(choice, grader) for choice in choices]
+        if comet is not None:
+            comet.require([work for work in workloads if work.task])
+        pair = _loaded(model, teacher)
+        extra = Extra(comet, teacher is not None)
+        for work, out in zip(workloads, outs, strict=True):
+            yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress)
+
+
+def _measured(
+    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, extra: Extra, show_progress: bool
+) -> EvaluationResult:
+    settings = {
+        "temperature": decoding.temperature,
+        **({"seed": decoding.seed} if decoding.temperature else {}),
+        "max_new_tokens": work.max_new_tokens,
+        "max_prompt_tokens": work.max_prompt_tokens,
+        "long_prompts": decoding.long_prompts,
+        "stop_strings": list(work.stop_strings),
+        "chat": "auto",
+    }
+    provenance = {
+        "model": pair.provenance["student"],
+        **({"teacher": pair.provenance["teacher"]} if extra.teacher else {}),
+        "decoding": settings,
+        "data": work.data,
+        "versions": versions(*work.metric.packages),
+        "commit": commit(),
+    }
+    store = Samples(out, {key: provenance[key] for key in ("model", "decoding", "data")})
+    started = time.perf_counter()
+    samples = _samples(pair, work, decoding, store, show_progress)
+    seconds = time.perf_counter() - started
+    responses = tuple(str(sample["response"]) for sample in samples)
+    findings = tuple(dict(sample["finding"]) for sample in samples)
+    scores = {**work.metric.scores(work.rows, responses, findings), **extra.scores(pair, work, responses, decoding)}
+    result = EvaluationResult(work.name, scores, responses, findings, seconds, provenance)
+    store.finish([_flat(sample) for sample in samples], _summary(result, work.metric.counts(findings)))
+    return result
+
+
+def _samples(pair: Pair, work: Workload, decoding: Decoding, store: Samples, show_progress: bool) -> list[Sample]:
+    """All samples, those of an earlier process first."""
+    prompts = _prompts(pair, work, decoding)
+    samples = store.resume()
+    with progress(work.name, len(work.rows), len(samples), show_progress) as advance:
+        while len(samples) < len(work.rows):
+            first = len(samples)
+            chunk = range(first, min(first + CHUNKS * decoding.slots, len(work.rows)))
+            new = _written(pair, work, prompts.select(chunk), chunk, decoding)
+            store.append(new)
+            samples += new
+            advance(len(samples))
+    return samples
+
+
+def _written(pair: Pair, work: Workload, prompts: Prompts, items: Sequence[int], decoding: Decoding) -> list[Sample]:
+    rollout = interleave(
+        pair,
+        prompts,
+        gate=AcceptAll(),
+        student_warp=Warp(temperature=decoding.temperature),
+        max_new_tokens=work.max_new_tokens,
+        slots=decoding.slots,
+        stop_strings=work.stop_strings,
+        seed=decoding.seed,
+        evidence=False,
+    )
+    ids, cut = [response.tolist() for response in rollout.response_ids], rollout.truncated.tolist()
+    return [
+        {
+            "item": item,
+            "prompt": work.rows[item].prompt,
+            "reference": work.rows[item].response,
+            "response": (response := work.cut(text)),
+            "ids": ids[i],
+            "truncated": cut[i],
+            "finding": work.metric.judge(work.rows[item], response),
+        }
+        for i, (item, text) in enumerate(zip(items, rollout.text(), strict=True))
     ]
-    if problems:
-        raise ConfigError(problems)
-    return TASKS[name]
 
 
-def _nearest(value: str, known: Sequence[str]) -> str:
-    return (difflib.get_close_matches(value, known, n=1, cutoff=0.0) or [known[0]])[0]
+def _flat(sample: Sample) -> Sample:
+    """A sample with its score, and what was found in it, beside its texts."""
+    finding: Finding = sample["finding"]
+    texts = {key: value for key, value in sample.items() if key != "finding"}
+    return {**texts, "score": item_score(finding), **finding}
 
 
-def _loaded(model: Pair | str | Path) -> Pair:
+def _summary(result: EvaluationResult, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "task": result.task,
+        "score": result.score,
+        "interval_95": result.interval,
+        "n": result.n,
+        "scores": {name: score.record() for name, score in result.scores.items()},
+        "counts": dict(counts),
+        "seconds": result.seconds,
+        **result.provenance,
+    }
+
+
+def _prompts(pair: Pair, work: Workload, decoding: Decoding, references: bool = False) -> Prompts:
+    """The prompts through the model's own chat template, where it has one."""
+    if work.max_prompt_tokens is None and not references:
+        return pair.encode([row.prompt for row in work.rows])
+    from skd.data.chat import encode_prompts
+
+    return encode_prompts(
+        [row if references else replace(row, response=None) for row in work.rows],
+        pair.tokenizer,
+        max_prompt_tokens=work.max_prompt_tokens or pair.context,
+        on_long_prompt=decoding.long_prompts,
+        stop_id=pair.end_id,
+    )
+
+
+def _loaded(model: Pair | str | Path, teacher: str | Path | None) -> Pair:
     if not isinstance(model, str | Path):
         return model
     from skd.models.pair import load_pair
 
     student = Path(model) / "student"
-    return load_pair(None, student if student.is_dir() else model)
-
-
-def _fingerprint(rows: Sequence[Row]) -> str:
-    """SHA-256 of prompts and references in order: equal fingerprints mean equal items."""
-    lines = (json.dumps([row.prompt, row.response]) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _write(path: Path, rows: Sequence[Row], truncated: Sequence[bool], result: EvaluationResult) -> None:
-    items = zip(rows, result.responses, result.correct, truncated, strict=True)
-    lines = [
-        json.dumps(
-            {
-                "item": number,
-                "prompt": row.prompt,
-                "reference": row.response,
-                "response": response,
-                "correct": correct,
-                "truncated": cut,
-            }
-        )
-        for number, (row, response, correct, cut) in enumerate(items)
-    ]
-    summary = {
-        "task": result.task,
-        "score": result.score,
-        "interval_95": result.interval,
-        "n": result.n,
-        "seconds": result.seconds,
-        **result.provenance,
-    }
-    write_text(path, "\n".join(lines) + "\n")
-    write_text(path.with_suffix(".summary.json"), json.dumps(summary, indent=2) + "\n")
+    return load_pair(teacher, student if student.is_dir() else model)

@@ -1,0 +1,107 @@
+"""``skd evaluate``: options into choices, results onto the screen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from skd.data.rows import Split
+from skd.errors import ConfigError, Problem
+from skd.evaluate.grade import grade_file
+from skd.evaluate.workload import Choice, require_known
+
+__all__ = ["EvaluateOptions", "choices_of", "grade_answers", "measure"]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options as they were given."""
+
+    tasks: str = "number_words"
+    """Names with commas between them."""
+    data: tuple[str, ...] = ()
+    """``FILE`` for a single task, ``TASK=FILE`` for several."""
+    size: int | None = None
+    split: Split = "test"
+    out: Path | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+    slots: int = 64
+    long_prompts: Literal["error", "truncate_left"] = "error"
+    teacher: str | None = None
+    comet: str | None = None
+    comet_model: str = "Unbabel/wmt22-comet-da"
+
+
+def measure(model: str, options: EvaluateOptions) -> None:
+    """Measure a model on all tasks and print a line for every score."""
+    choices = choices_of(options)
+    require_known(choices)
+    from skd.evaluate.comet import Comet
+    from skd.evaluate.run import Decoding, evaluate_tasks
+
+    decoding = Decoding(options.temperature, options.seed, options.slots, options.long_prompts)
+    comet = None if options.comet is None else Comet(options.comet, options.comet_model)
+    outs = _outs(options.out, choices)
+    results = evaluate_tasks(model, choices, outs, decoding, teacher=options.teacher, comet=comet, show_progress=True)
+    for result in results:
+        print("\n".join(result.lines()), flush=True)
+
+
+def grade_answers(path: Path) -> None:
+    """Print one JSON object for each line of a file of answers."""
+    for verdict in grade_file(path):
+        print(json.dumps(verdict), flush=True)
+
+
+def choices_of(options: EvaluateOptions) -> list[Choice]:
+    """One choice for each task. Raises ConfigError when tasks and files do not fit together."""
+    names = [name.strip() for name in options.tasks.split(",") if name.strip()]
+    files = _files(names, options.data)
+    unknown = [name for name in files if name not in names]
+    problems = [
+        Problem("SKD-E19", f"--data {name}", f"is for a task that is not among {', '.join(names)}", "add it to --task")
+        for name in unknown
+    ]
+    if not names or len(set(names)) < len(names):
+        problems.append(
+            Problem("SKD-E19", "--task", f"{options.tasks!r} names a task twice, or none", "name each once")
+        )
+    if problems:
+        raise ConfigError(problems)
+    return [
+        Choice(name, files.get(name), options.split, options.size, options.seed, options.max_new_tokens)
+        for name in names
+    ]
+
+
+def _files(names: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """The file of each task. A file that belongs to the only task needs no name in front."""
+    files: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if equals and name in names:
+            files[name] = path
+        elif len(names) == 1 and not files:
+            files[names[0]] = text
+        else:
+            found = f"{text!r} does not say which task it is for"
+            raise ConfigError(Problem("SKD-E19", "--data", found, f"write {names[0] if names else 'TASK'}=FILE"))
+    return files
+
+
+def _outs(out: Path | None, choices: Sequence[Choice]) -> list[Path | None]:
+    if out is None or len(choices) == 1:
+        return [out] * len(choices)
+    if out.suffix:
+        found = f"is a file, and there are {len(choices)} tasks"
+        raise ConfigError(Problem("SKD-C12", f"--out {out}", found, "name a directory"))
+    return [out / f"{_file_name(choice.task)}.jsonl" for choice in choices]
+
+
+def _file_name(task: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_" else "-" for character in Path(task).stem)

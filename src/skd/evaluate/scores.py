@@ -1,0 +1,56 @@
+"""A score with what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from skd.evaluate.statistics import bootstrap_mean, wilson_interval
+
+__all__ = ["Finding", "Score", "item_score", "mean_score", "share_score"]
+
+Finding = dict[str, Any]
+"""What a metric found in one response: plain JSON values, the first of which is the item's score."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number over n items with its 95 % interval."""
+
+    value: float
+    interval_95: tuple[float, float]
+    n: int
+    interval_by: str
+    """wilson, or bootstrap over items."""
+    is_share: bool = True
+    """From 0 to 1, and shown in percent; otherwise on the metric's own scale."""
+    signature: str = ""
+    """How the metric was computed, such as sacrebleu's signature."""
+
+    def text(self) -> str:
+        """``12.3 %   (95 % interval 10.1 to 14.5)``; points of the metric's own scale have no percent sign."""
+        factor, digits, sign = (100, 1, " %") if self.is_share else (1, 2, "")
+        low, high = (f"{factor * bound:.{digits}f}" for bound in self.interval_95)
+        return f"{f'{factor * self.value:5.{digits}f}{sign}':7}   (95 % interval {low} to {high})"
+
+    def record(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
+
+
+def item_score(finding: Finding) -> float:
+    """The score of one item; 1 or 0 where it is right or wrong."""
+    return float(next(iter(finding.values())))
+
+
+def share_score(right: Sequence[bool]) -> Score:
+    """The share of items that are right."""
+    n = len(right)
+    return Score(sum(right) / n, wilson_interval(sum(right), n), n, "wilson")
+
+
+def mean_score(values: Sequence[float], is_share: bool = True, signature: str = "") -> Score:
+    """The mean of per-item values."""
+    return Score(fmean(values), bootstrap_mean(values), len(values), "bootstrap over items", is_share, signature)
