@@ -1,4 +1,4 @@
-"""The command line: ``skd train | generate | evaluate | quickstart | report``.
+"""The command line: ``skd train | check | generate | evaluate | quickstart | report``.
 
 Nothing heavy is imported before a command needs it, so help and mistakes answer at once. Exit codes are those of
 ``skd.errors``; 130 after Ctrl-C, 141 when the reader of a pipe has gone, 70 for a fault of ours.
