@@ -1,7 +1,7 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, generate -> train, evaluate, report, live -> policies, objectives, responses
-        -> models -> sampling, data -> config, display, types, files, text, faults, errors
+    cli -> quickstart, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
+        -> models -> sampling, data -> config, rendering, model_files, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
