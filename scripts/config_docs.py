@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from scripts.findings import ROOT
-from skd.config import METHODS, RunConfig
+from skd.config import RunConfig
 from skd.config.fields import MAX_INT32, InRange, Section
+from skd.config.methods import method_rows
 
 __all__ = ["PAGE", "page"]
 
@@ -57,6 +58,9 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in args)
+    if len(named := kinds(annotation)) > 1:
+        links = [f"[`{kind}`](#{section.__name__.lower()})" for kind, section in named.items()]
+        return ", ".join(links) + (", `null`" if NoneType in args else "")
     if origin in (Union, UnionType):
         return " or ".join(_values(arg, metadata) for arg in args)
     if origin is tuple:
@@ -69,6 +73,34 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     return words[annotation] + (_bounds(metadata) if annotation in (int, float) else "")
 
 
+def kinds(annotation: Any) -> dict[str, type[Section]]:
+    """``kind`` -> section, of the sections that a value may be itself, not those in a list."""
+    annotation, _ = _strip(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind: section for arg in get_args(annotation) for kind, section in kinds(arg).items()}
+    if isinstance(annotation, type) and issubclass(annotation, Section) and "kind" in annotation.model_fields:
+        return {get_args(annotation.model_fields["kind"].annotation)[0]: annotation}
+    return {}
+
+
+def _list_of_kinds(section: type[Section], listed: set[str]) -> Iterator[str]:
+    """What each kind is, for the keys of a section that have several; once for each list of kinds."""
+    for name, field in section.model_fields.items():
+        named = kinds(field.annotation)
+        if len(named) < 2 or ",".join(named) in listed:
+            continue
+        listed.add(",".join(named))
+        yield ""
+        yield f"| kind of `{name}` | what it is |"
+        yield "|---|---|"
+        for kind, inner in named.items():
+            yield f"| [`{kind}`](#{inner.__name__.lower()}) | {_first_line(inner)} |"
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").strip().splitlines()[0].replace("|", "\\|")
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
@@ -76,8 +108,13 @@ def _default(field: FieldInfo) -> str:
         return "`{}`"
     if isinstance(field.default, Section):
         kind = getattr(field.default, "kind", None)
-        return f"`kind: {kind}`" if kind else "its defaults"
+        return f"`{kind}`" if kind else _schedule(field.default)
     return f"`{json.dumps(field.default)}`"
+
+
+def _schedule(section: Section) -> str:
+    values = section.model_dump(exclude_unset=True)
+    return f"`{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}`" if values else "its defaults"
 
 
 def _table(section: type[Section]) -> Iterator[str]:
@@ -115,19 +152,19 @@ def _methods() -> Iterator[str]:
     yield "section of another `kind` takes no defaults. Where a section has a `kind`, its plain name stands for it with"
     yield "its defaults: `objective.loss: jsd`. [methods.md](methods.md) has a section on each method."
     yield ""
-    yield "| `method` | what | paper | policy | loss |"
+    heading, *rows = method_rows()
+    yield f"| {' | '.join(heading)} |"
     yield "|---|---|---|---|---|"
-    for name, method in METHODS.items():
-        gate = method.policy.get("gate")
-        policy = f"`{method.policy['kind']}`" + (f" with gate `{gate['kind']}`" if gate else "")
-        yield f"| `{name}` | {method.title} | {method.paper or '-'} | {policy} | `{method.objective['loss']['kind']}` |"
+    for name, policy, loss, title, paper in rows:
+        yield f"| `{name}` | {policy} | {loss} | {title} | {paper or '-'} |"
 
 
 def page() -> str:
     """The whole page."""
-    lines = [_HEAD, *_methods()]
+    lines, listed = [_HEAD, *_methods()], set[str]()
     for section in _reachable(RunConfig, []):
         lines += ["", f"## {section.__name__}", "", (section.__doc__ or "").strip(), "", *_table(section)]
+        lines += _list_of_kinds(section, listed)
     return "\n".join(lines) + "\n"
 
 

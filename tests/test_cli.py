@@ -150,7 +150,8 @@ USAGE = [
     ("trian x", "error[SKD-L01] skd: No such command 'trian'. Did you mean 'train'?; see skd --help"),
     (
         "train",
-        "skd train: Invalid value: missing argument 'config', the YAML file of the run",
+        "error[SKD-L01] skd train: Invalid value: missing argument 'config', the YAML file of the run; "
+        "see skd train --help",
     ),
     ("train x --print-confg", "No such option: --print-confg (Possible options: --print-config); see skd train --help"),
     ("train x --train.lr=3", "No such option: --train.lr; write a change of the config without dashes: train.lr=VALUE"),
@@ -333,13 +334,26 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False).returncode == 0
 
 
-def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys):
+def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys, monkeypatch):
     from skd.config import METHODS
 
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["method", *METHODS]
     assert "interleaved (interpolated)" in next(line for line in lines if line.startswith("ipd "))
+
+
+def test_list_methods_fits_a_narrow_terminal(capsys, monkeypatch):
+    from skd.config import METHODS
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["train", "--list-methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == list(METHODS)
+    assert "                interleaved (top_k), forward_kl" in lines
+    too_long = [line for line in lines if len(line) > 80 and "https://" not in line]
+    assert not too_long
 
 
 def test_train_without_a_config_says_what_is_missing(capsys):

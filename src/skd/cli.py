@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -92,7 +93,7 @@ def train(
     from skd.config import dump_config, load_config, methods_table
 
     if list_methods:
-        print(methods_table(), end="")
+        print(methods_table(shutil.get_terminal_size((1000, 24)).columns), end="")
         return
     if config is None:
         raise typer.BadParameter("missing argument 'config', the YAML file of the run")

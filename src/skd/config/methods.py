@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from skd.config.fields import kind_from_text
 
-__all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "methods_table", "with_method"]
+__all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "method_rows", "methods_table", "with_method"]
 
 MethodName = Literal[
     "sft",
@@ -148,15 +148,34 @@ ALIASES: Mapping[str, MethodName] = {
 """Other spellings, among them those of the paper's code."""
 
 
-def methods_table() -> str:
-    """All methods with their policy, loss and paper, one line each."""
-    rows = [("method", "policy (gate)", "loss (target, weights)", "what", "paper")]
-    rows += [
-        (name, _policy_text(m.policy), _objective_text(m.objective), m.title, m.paper) for name, m in METHODS.items()
+def method_rows() -> list[tuple[str, str, str, str, str]]:
+    """Name, policy, loss, title and paper of every method, below a row of headings."""
+    heading = ("method", "policy (gate)", "loss (target, weights)", "what", "paper")
+    return [
+        heading,
+        *(
+            (name, _policy_text(m.policy), _objective_text(m.objective), m.title, m.paper)
+            for name, m in METHODS.items()
+        ),
     ]
+
+
+def methods_table(columns: int = 1000) -> str:
+    """All methods with their policy, loss and paper: one line each, or two where the lines are longer than allowed."""
+    rows = method_rows()
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if max(map(len, lines)) > columns:
+        indent = " " * widths[0]
+        lines = [
+            line
+            for name, policy, loss, title, paper in rows[1:]
+            for line in (
+                f"{name:{widths[0]}}  {', '.join(filter(None, (title, paper)))}",
+                f"{indent}  {policy}, {loss}",
+            )
+        ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _policy_text(policy: _Section) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from skd.config import GateConfig, LossConfig, ObjectiveConfig, PolicyConfig, RunConfig, ScheduleConfig
+from skd.config.credentials import quoted
 from skd.config.objective import CustomLoss, TargetConfig, WeightsConfig
 from skd.config.policy import CustomGate, InterleavedPolicy, MixturePolicy, StagedPolicy
-from skd.errors import ConfigError, Problem
+from skd.errors import ConfigError, Problem, SkdError
 from skd.objectives import (
     JSD,
     NLL,
@@ -87,7 +88,7 @@ def build_policy(config: RunConfig, *, evidence: bool, student_logp: bool = Fals
 
 def build_gate(config: GateConfig) -> Gate:
     """The gate of a config. Raises ConfigError for a custom gate that cannot be made."""
-    gate: Gate = _custom(config, "gate") if isinstance(config, CustomGate) else _value(GATES, config)
+    gate: Gate = _custom(config, "gate", _GATE) if isinstance(config, CustomGate) else _value(GATES, config)
     return gate
 
 
@@ -107,7 +108,7 @@ def _policy(config: PolicyConfig, sampling: Sampling) -> Policy:
 
 
 def _loss(config: LossConfig) -> TokenLoss:
-    loss: TokenLoss = _custom(config, "loss") if isinstance(config, CustomLoss) else _value(LOSSES, config)
+    loss: TokenLoss = _custom(config, "loss", _LOSS) if isinstance(config, CustomLoss) else _value(LOSSES, config)
     return loss
 
 
@@ -123,12 +124,23 @@ def _number(value: Any) -> Any:
     return Schedule(**dict(value)) if isinstance(value, ScheduleConfig) else value
 
 
-def _custom(config: CustomGate | CustomLoss, what: str) -> Any:
+_GATE = ("judge", "drafts", "judges", "needs_student", "state_size")
+_LOSS = ("__call__", "needs_teacher", "needs_rollout_logp")
+
+
+def _custom(config: CustomGate | CustomLoss, what: str, members: Sequence[str]) -> Any:
     """A class of the user's own, called with the config's options."""
     module, _, name = config.path.partition(":")
     try:
-        return getattr(import_module(module), name)(**config.options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        found = f"{config.path} cannot be made: {type(error).__name__}: {error}"
+        value = getattr(import_module(module), name)(**config.options)
+    except SkdError:
+        raise
+    except Exception as error:  # whatever the user's module does
+        reason = quoted(str(error), 200)[1:-1]
+        found = f"{config.path} cannot be made: {type(error).__name__}: {reason}"
         remedy = "check the path and its options; the module must be importable, for example from PYTHONPATH"
         raise ConfigError(Problem("SKD-C10", what, found, remedy)) from error
+    if missing := [member for member in members if not hasattr(value, member)]:
+        found = f"{config.path} makes a {type(value).__name__}, which has no {', '.join(missing)}"
+        raise ConfigError(Problem("SKD-C10", what, found, f"add what a {what} must have"))
+    return value
