@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tiny import save_tiny
+
 CONFIG = """method: skd
 teacher: teacher
 student: student
@@ -17,6 +19,13 @@ sampling: {max_new_tokens: 8}
 train: {batch_size: 4, max_steps: 2}
 output: runs/x
 """
+
+
+def save_models(directory: Path) -> Path:
+    """A teacher and a student whose files a bench may copy and damage."""
+    save_tiny(directory / "teacher", "llama", seed=1, hidden=32, max_positions=64)
+    save_tiny(directory / "student", "llama", seed=2, hidden=16, max_positions=64)
+    return directory
 
 
 @dataclass(frozen=True)

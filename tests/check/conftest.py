@@ -15,8 +15,7 @@ import safetensors.torch
 
 import skd.model_files
 from skd.cli import main
-from tests.check.bench import Bench, Fault, build
-from tests.tiny import save_tiny
+from tests.check.bench import Bench, Fault, build, save_models
 
 _opened: list[tuple[str, str]] | None = None
 """(weight file, function that opened it) while a test watches."""
@@ -37,10 +36,7 @@ sys.addaudithook(_watch)
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models")
-    save_tiny(directory / "teacher", "llama", seed=1, hidden=32, max_positions=64)
-    save_tiny(directory / "student", "llama", seed=2, hidden=16, max_positions=64)
-    return directory
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

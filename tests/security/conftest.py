@@ -10,18 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.check.bench import Bench, build
-from tests.tiny import save_tiny
+from tests.check.bench import Bench, build, save_models
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models")
-    save_tiny(directory / "teacher", "llama", seed=1, hidden=32, max_positions=64)
-    save_tiny(directory / "student", "llama", seed=2, hidden=16, max_positions=64)
-    return directory
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -39,22 +39,13 @@ def check_prompts(
 
 
 def _encoded(config: RunConfig, rows: Set, words: Words) -> Prompts:
-    from skd.data.chat import encode_prompts
+    from skd.data.chat import encode_set
     from skd.models.vocabulary import vocabulary_digest
 
     if not isinstance(rows, list):
         rows.require_vocabulary(vocabulary_digest(words.tokenizer))
         return rows.prompts
-    return encode_prompts(
-        rows,
-        words.tokenizer,
-        chat=config.data.chat,
-        system=config.data.system,
-        train_on=config.data.train_on,
-        max_prompt_tokens=config.data.max_prompt_tokens,
-        on_long_prompt=config.data.on_long_prompt,
-        stop_id=words.end_id,
-    )
+    return encode_set(rows, words.tokenizer, config.data, words.end_id)
 
 
 @contextmanager
@@ -122,7 +113,7 @@ def check_template(part: Part, config: RunConfig, row: Row, words: Words) -> Non
         prompt = render(words.tokenizer, messages[:-1], add_generation_prompt=True)
         whole = render(words.tokenizer, messages, add_generation_prompt=False)
     except (TemplateRefusal, ValueError):
-        return  # told by encode_prompts, with the roles or the names of several templates
+        return  # told by encode_set, with the roles or the names of several templates
     part.facts.append("chat template used")
     if not whole.startswith(prompt):
         found = "the chat template writes a finished turn otherwise than it opens one"

@@ -15,7 +15,9 @@ from skd.types import Prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["encode_prompts"]
+    from skd.config import DataConfig
+
+__all__ = ["encode_prompts", "encode_set"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,20 @@ def encode_prompts(
     masks = [encoded[i].mask or [True] * len(encoded[i].reference or []) for i in kept]
     masked = any(encoded[i].mask is not None for i in kept)
     return Prompts(list(kept.values()), list(kept), references, masks if masked else None)
+
+
+def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, stop_id: int) -> Prompts:
+    """``encode_prompts`` as the ``data`` section of a config says."""
+    return encode_prompts(
+        rows,
+        tokenizer,
+        chat=data.chat,
+        system=data.system,
+        train_on=data.train_on,
+        max_prompt_tokens=data.max_prompt_tokens,
+        on_long_prompt=data.on_long_prompt,
+        stop_id=stop_id,
+    )
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None) -> Frame:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from skd.check.prompts import longest_responses
 from skd.config import DataConfig, RunConfig
-from skd.data.chat import encode_prompts
+from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
 from skd.models import Pair, load_pair
@@ -134,13 +134,4 @@ def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:
     if isinstance(source, Prompts):
         return source
     rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]
-    return encode_prompts(
-        rows,
-        pair.tokenizer,
-        chat=config.data.chat,
-        system=config.data.system,
-        train_on=config.data.train_on,
-        max_prompt_tokens=config.data.max_prompt_tokens,
-        on_long_prompt=config.data.on_long_prompt,
-        stop_id=pair.end_id,
-    )
+    return encode_set(rows, pair.tokenizer, config.data, pair.end_id)
