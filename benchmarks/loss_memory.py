@@ -18,12 +18,24 @@ import time
 from pathlib import Path
 
 MB = 1e6
+LOSSES = {
+    "nll": "NLL",
+    "forward_kl": "ForwardKL",
+    "reverse_kl": "ReverseKL",
+    "jsd": "JSD",
+    "skew_kl": "SkewKL",
+    "skew_reverse_kl": "SkewReverseKL",
+    "total_variation": "TotalVariation",
+    "policy_gradient": "PolicyGradient",
+    "sampled_reverse_kl": "SampledReverseKL",
+}
+TARGETS = {"plain": "Plain", "veto": "Veto", "taid": "Taid"}
 
 
 def main() -> None:
     args = _arguments()
     if args.child:
-        print(json.dumps(measure(args.tokens[0], args.vocab, args.hidden, args.loss, args.budget_mib)))
+        print(json.dumps(measure(args.tokens[0], args.vocab, args.hidden, args.loss, args.target, args.budget_mib)))
         return
     print(f"{'tokens':>8} {'before MB':>10} {'peak MB':>10} {'rise MB':>10} {'seconds':>8}", flush=True)
     results = []
@@ -32,34 +44,36 @@ def main() -> None:
         megabytes = " ".join(f"{row[name]:10.0f}" for name in ("before_mb", "peak_mb", "rise_mb"))
         print(f"{tokens:8d} {megabytes} {row['seconds']:8.1f}", flush=True)
         results.append(row)
-    print(json.dumps({"vocab": args.vocab, "hidden": args.hidden, "loss": args.loss, "results": results}))
+    case = {"vocab": args.vocab, "hidden": args.hidden, "loss": args.loss, "target": args.target}
+    print(json.dumps({**case, "results": results}))
 
 
-def measure(num_tokens: int, vocab: int, hidden: int, loss: str, budget_mib: int | None) -> dict[str, float]:
+def measure(
+    num_tokens: int, vocab: int, hidden: int, loss: str, target: str, budget_mib: int | None
+) -> dict[str, float]:
     """One call in this process: resident memory before, at the peak, and their difference, in MB."""
     import torch
 
     from skd import objectives
-    from skd.types import Head
+    from skd.types import STUDENT, Head
 
-    losses = {"nll": "NLL", "forward_kl": "ForwardKL", "reverse_kl": "ReverseKL", "jsd": "JSD"}
     budget = objectives.DEFAULT_BUDGET_BYTES if budget_mib is None else budget_mib * 2**20
     torch.manual_seed(0)
     student_hidden = torch.randn(num_tokens, hidden, requires_grad=True)
     student_weight = torch.randn(vocab, hidden, requires_grad=True)
-    teacher_hidden, teacher_weight = torch.randn(num_tokens, hidden), torch.randn(vocab, hidden)
-    target_ids, weights = torch.randint(vocab, (num_tokens,)), torch.ones(num_tokens)
+    teacher = objectives.HiddenStates(torch.randn(num_tokens, hidden), Head(torch.randn(vocab, hidden)))
+    ids, authors = torch.randint(vocab, (num_tokens,)), torch.full((num_tokens,), STUDENT, dtype=torch.uint8)
+    tokens = objectives.ResponseTokens(ids, authors, torch.arange(num_tokens))
+    objective = objectives.Objective(getattr(objectives, LOSSES[loss])(), getattr(objectives, TARGETS[target])())
 
     before, start = _resident_bytes(), time.perf_counter()
     result = objectives.chunked_loss(
         student_hidden,
         Head(student_weight),
-        target_ids,
-        weights,
-        getattr(objectives, losses[loss])(),
-        temperature=1.0,
-        teacher_hidden_ND=teacher_hidden,
-        teacher_head=Head(teacher_weight),
+        tokens,
+        torch.ones(num_tokens),
+        objective,
+        teacher=teacher,
         budget_bytes=budget,
     )
     (result.loss / num_tokens).backward()
@@ -76,6 +90,7 @@ def measure(num_tokens: int, vocab: int, hidden: int, loss: str, budget_mib: int
 
 def _in_fresh_process(tokens: int, args: argparse.Namespace) -> dict[str, float]:
     options = ["--tokens", tokens, "--vocab", args.vocab, "--hidden", args.hidden, "--loss", args.loss]
+    options += ["--target", args.target]
     options += [] if args.budget_mib is None else ["--budget-mib", args.budget_mib]
     command = [sys.executable, str(Path(__file__).resolve()), "--child", *map(str, options)]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -101,7 +116,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 8192])
     parser.add_argument("--vocab", type=int, default=262_144)
     parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--loss", choices=["nll", "forward_kl", "reverse_kl", "jsd"], default="forward_kl")
+    parser.add_argument("--loss", choices=list(LOSSES), default="forward_kl")
+    parser.add_argument("--target", choices=list(TARGETS), default="plain")
     parser.add_argument("--budget-mib", type=int, help="memory budget of the chunks; the library's default without")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,7 +1,7 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart -> train, evaluate, report, live -> policies, objectives -> models -> sampling, data
-        -> config, display, types, text, faults, errors
+    cli -> quickstart, generate -> train, evaluate, report, live -> policies, objectives, responses
+        -> models -> sampling, data -> config, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -17,13 +17,14 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "schedule", "text", "types", "versions"})
+_GROUND = frozenset({"config", "display", "errors", "faults", "files", "schedule", "text", "types", "versions"})
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "faults": frozenset(),
+    "files": frozenset(),
     "text": frozenset({"errors"}),
     "versions": frozenset(),
     "display": frozenset({"text"}),
@@ -35,12 +36,14 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
-    "train": _METHOD,
+    "responses": frozenset({"errors", "files", "types"}),
+    "train": _METHOD | {"responses"},
+    "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"evaluate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD | {"evaluate", "generate", "live", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -7,6 +7,10 @@ from scripts.mutants import Mutant
 __all__ = ["MUTANTS"]
 
 _DIVERGENCES = "src/skd/objectives/divergences.py"
+_SAMPLED = "src/skd/objectives/sampled.py"
+_TARGETS = "src/skd/objectives/targets.py"
+_TEACHER = "src/skd/objectives/teacher.py"
+_GATE = "src/skd/sampling/gate.py"
 _GATES = "src/skd/sampling/gates.py"
 _SAMPLER = "src/skd/sampling/sampler.py"
 _SLOTS = "src/skd/sampling/slots.py"
@@ -26,9 +30,30 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "flipped KL sign",
         _DIVERGENCES,
-        "return _kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
-        "return -_kl(_given(teacher_logp_NV).float(), student_logp_NV.float())",
+        "return kl(tokens.given_teacher(), tokens.student_logp_NV.float())",
+        "return -kl(tokens.given_teacher(), tokens.student_logp_NV.float())",
         ("tests/objectives/test_divergences.py",),
+    ),
+    Mutant(
+        "policy gradient uphill",
+        _SAMPLED,
+        "advantage_N = teacher_N - old_N",
+        "advantage_N = old_N - teacher_N",
+        ("tests/objectives/test_sampled.py",),
+    ),
+    Mutant(
+        "veto turned into praise",
+        _TARGETS,
+        "return _geometric(tokens, 1.0, tokens.value(self.beta))",
+        "return _geometric(tokens, 1.0, -tokens.value(self.beta))",
+        ("tests/objectives/test_targets.py",),
+    ),
+    Mutant(
+        "mass outside the top log-probs dropped",
+        _TEACHER,
+        "_bucketed(student_logp_CV, self.ids_NK[rows]), self.logp_NB[rows], ",
+        "_bucketed(student_logp_CV, self.ids_NK[rows])[:, :-1], self.logp_NB[rows, :-1], ",
+        ("tests/objectives/test_teacher.py",),
     ),
     Mutant(
         "dropped mask",
@@ -54,8 +79,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "top-K after warping",
         _GATES,
-        "logits = drafted.teacher_logits_BGV",
-        "logits = drafted.teacher_drawn_logp_BGV",
+        "logits_BGV, k = drafted.teacher_logits_BGV, drafted.value(self.k)",
+        "logits_BGV, k = drafted.teacher_drawn_logp_BGV, drafted.value(self.k)",
         (_TEST_GATES,),
     ),
     Mutant(
@@ -71,7 +96,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "replacement from the student",
-        _GATES,
+        _GATE,
         "return draw(rejected.teacher_drawn_logp_BGV, rejected.replace_noise_BG)",
         "return rejected.ids_BG",
         (_TEST_GATES,),

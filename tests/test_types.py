@@ -20,7 +20,7 @@ def test_prompts_select_references_with_their_masks() -> None:
     ("masks", "message"),
     [
         ([[True]], "reference_masks has 1 entries and ids has 2; one for every prompt"),
-        ([[True], [True, True]], "a mask of reference_masks is not as long as its reference"),
+        ([[True], [True, True]], "an entry of reference_masks is not as long as its reference"),
     ],
 )
 def test_masks_must_fit(masks: list[list[bool]], message: str) -> None:

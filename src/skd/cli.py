@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, TypeVar
 
 import typer
 
 from skd import __version__
-from skd.errors import SkdError
+from skd.errors import ConfigError, Problem, SkdError
 from skd.text import visible
 
 __all__ = ["app", "main"]
@@ -110,9 +110,12 @@ _TopP = Annotated[float, typer.Option(min=0.0, max=1.0, callback=_above_zero, he
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The prompt.", show_default=False)],
-    teacher: Annotated[str, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.", show_default=False)],
-    student: Annotated[str, typer.Option(help="Directory, Hub id or builtin:TASK/student.", show_default=False)],
+    context: typer.Context,
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="PROMPT | [KEY=VALUE]...", help="The prompt; with --config, changes to it.")
+    ] = [],  # noqa: B006 - typer reads it, nothing changes it
+    teacher: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.")] = None,
+    student: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/student.")] = None,
     k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
     block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
@@ -122,11 +125,26 @@ def generate(
     teacher_top_p: _TopP = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed writes the same response.")] = 0,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does the variable NO_COLOR.")] = False,
+    config: Annotated[str | None, typer.Option(help="Write the responses to the rows of this config file.")] = None,
+    to: Annotated[Path | None, typer.Option(help="With --config: the directory to write to.")] = None,
+    evidence: Annotated[
+        str | None, typer.Option(metavar="top_k=N", help="With --config: store the teacher's N most probable tokens.")
+    ] = None,
 ) -> None:
-    """Watch the interleaving: each token in the colour of its author."""
+    """Watch the interleaving, each token in the colour of its author; or, with --config, write responses to files."""
+    given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if config is not None:
+        _refuse_options(given, allowed=("arguments", "config", "to", "evidence"), form="with --config")
+        _generate_files(config, arguments, _required(to, "--to"), evidence)
+        return
+    _refuse_options(given, allowed=[name for name in context.params if name not in ("to", "evidence")], form="alone")
+    if len(arguments) > 1:
+        raise _usage(f"Got unexpected extra argument ({arguments[1]})", "quote a prompt of several words")
     from skd.live import GenerateOptions
     from skd.live import generate as run
 
+    prompt = _required(next(iter(arguments), None), "PROMPT")
+    teacher, student = _required(teacher, "--teacher"), _required(student, "--student")
     options = GenerateOptions(
         k=k,
         block=block,
@@ -138,6 +156,50 @@ def generate(
         seed=seed,
     )
     run(teacher, student, prompt, options, no_color=no_color)
+
+
+def _generate_files(config: str, overrides: list[str], to: Path, evidence: str | None) -> None:
+    from skd.config import load_config
+
+    top_k = None if evidence is None else _top_k(evidence)
+    run_config = load_config(config, overrides)
+    from skd.generate import generate_responses
+
+    index = generate_responses(run_config, to, top_k)
+    kept = "no evidence" if index.top_k is None else f"the teacher's {index.top_k} most probable tokens at each"
+    print(visible(f"{to}: {index.num_responses} responses, {index.num_tokens} tokens, {kept}, {index.num_bytes} bytes"))
+
+
+def _top_k(evidence: str) -> int:
+    """N of ``top_k=N``."""
+    key, _, number = evidence.partition("=")
+    if key != "top_k" or not (number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+        raise _usage(f"Invalid value for '--evidence': {evidence!r}", "write for example top_k=64")
+    return int(number)
+
+
+_Given = TypeVar("_Given")
+
+
+def _required(value: _Given | None, name: str) -> _Given:
+    if value is None:
+        kind = "option" if name.startswith("-") else "argument"
+        raise _usage(f"Missing {kind} '{name}'", "see skd generate --help")
+    return value
+
+
+def _refuse_options(given: Sequence[str], allowed: Sequence[str], form: str) -> None:
+    """The two forms of ``generate`` share no option: one that would do nothing is a mistake."""
+    idle = [f"--{name.replace('_', '-')}" for name in given if name not in allowed]
+    if idle and form == "alone":
+        raise _usage(f"{idle[0]} is given without --config", f"add --config FILE, or leave {idle[0]} out")
+    if idle:
+        remedy = "write it as a change of the config, such as sampling.max_new_tokens=64, or leave --config out"
+        raise _usage(f"{idle[0]} is given with --config, which says it itself", remedy)
+
+
+def _usage(found: str, remedy: str) -> ConfigError:
+    return ConfigError(Problem("SKD-L01", "skd generate", found, remedy))
 
 
 @app.command()

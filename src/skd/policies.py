@@ -12,13 +12,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 
 from skd.errors import ConfigError, DataError, Problem
 from skd.models.score import score
 from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
-from skd.types import DATA, Prompts, Rollout, merged
+from skd.types import DATA, Evidence, Prompts, Rollout, merged
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
@@ -77,9 +78,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The data set's own references."""
+    """The data set's own references, or responses stored earlier, with the authors they were stored with."""
 
     evidence: bool = True
+    """Keep what is known of the teacher for the loss."""
 
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
         """The references as responses. Raises DataError when the prompts have none, or do not fit with them."""
@@ -88,20 +90,31 @@ class DataSet:
                 Problem("SKD-C10", "data", "has no references, which this policy learns from", "name response_field")
             )
         require_prompts(prompts, [len(ids) for ids in prompts.references], pair.context, pair.vocab_size)
-        prompt_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.ids]
-        response_ids = [torch.tensor(list(ids), dtype=torch.int64) for ids in prompts.references]
-        masks = prompts.reference_masks
-        return Rollout(
+        prompt_ids = _tensors(prompts.ids, torch.int64)
+        response_ids = _tensors(prompts.references, torch.int64)
+        authors = prompts.reference_authors or [[DATA] * len(ids) for ids in prompts.references]
+        rollout = Rollout(
             prompt_ids=prompt_ids,
             response_ids=response_ids,
-            authors=[torch.full((len(ids),), DATA, dtype=torch.uint8) for ids in response_ids],
+            authors=_tensors(authors, torch.uint8),
             truncated=torch.zeros(len(prompts), dtype=torch.bool),
             sample_ids=list(prompts.sample_ids),
             response_index=[0] * len(prompts),
-            evidence=score(pair.required_teacher, prompt_ids, response_ids) if self.evidence else None,
-            masks=None if masks is None else [torch.tensor(list(mask), dtype=torch.bool) for mask in masks],
+            masks=None if prompts.reference_masks is None else _tensors(prompts.reference_masks, torch.bool),
             tokenizer=pair.tokenizer,
         )
+        return replace(rollout, evidence=_evidence(pair, prompts, rollout)) if self.evidence else rollout
+
+
+def _evidence(pair: Pair, prompts: Prompts, rollout: Rollout) -> Evidence:
+    """From the teacher where there is one, since all of it is known there; otherwise what was stored of it."""
+    if pair.teacher is None and prompts.reference_evidence is not None:
+        return list(prompts.reference_evidence)
+    return score(pair.required_teacher, rollout.prompt_ids, rollout.response_ids)
+
+
+def _tensors(rows: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
+    return [torch.tensor(list(row), dtype=dtype) for row in rows]
 
 
 @dataclass(frozen=True)

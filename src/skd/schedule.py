@@ -19,7 +19,8 @@ __all__ = ["Number", "Schedule", "ends", "value_at"]
 class Schedule:
     """From ``start`` to ``end``; a constant is a plain number.
 
-    Raises ConfigError for a schedule along the response without its length, or on a log scale through 0.
+    Raises ConfigError for a schedule along the response without its length or with one below 1, or on a log scale
+    through 0.
     """
 
     start: float
@@ -38,6 +39,9 @@ class Schedule:
             found = f"runs over the {self.over} and tokens is {self.tokens}"
             remedy = "give tokens to a schedule along the response, and to no other"
             problems.append(Problem("SKD-C10", "schedule", found, remedy))
+        if self.tokens is not None and self.tokens < 1:
+            found = f"ends after {self.tokens} tokens; it must be 1 or more"
+            problems.append(Problem("SKD-C07", "schedule", found, "write for example tokens: 200"))
         if self.scale == "log" and not (self.start > 0 and self.end > 0):
             found = f"is on a log scale from {self.start} to {self.end}; both must be above 0"
             problems.append(Problem("SKD-C07", "schedule", found, "write scale: linear, or positive ends"))
@@ -56,9 +60,10 @@ class Schedule:
     def _between(self, share: Tensor) -> Tensor:
         if self.shape == "cosine":
             share = 0.5 * (1.0 - torch.cos(math.pi * share))
+        # A weighted mean and not start + share x difference, which would miss the end by a rounding error.
         if self.scale == "log":
-            return torch.exp(math.log(self.start) + share * math.log(self.end / self.start))
-        return self.start + share * (self.end - self.start)
+            return torch.exp((1.0 - share) * math.log(self.start) + share * math.log(self.end))
+        return (1.0 - share) * self.start + share * self.end
 
 
 Number = float | Schedule

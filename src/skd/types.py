@@ -23,10 +23,57 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DATA", "STUDENT", "TEACHER", "Head", "LossSum", "Prompts", "Rollout", "SamplerStats", "merged"]
+__all__ = [
+    "DATA",
+    "STUDENT",
+    "TEACHER",
+    "Evidence",
+    "Head",
+    "LossSum",
+    "Prompts",
+    "Rollout",
+    "SamplerStats",
+    "TopEvidence",
+    "merged",
+]
 
 DATA, STUDENT, TEACHER = 0, 1, 2
 """Authors of a token. Kept for every response token, to the end."""
+
+
+@dataclass(frozen=True)
+class TopEvidence:
+    """What is kept of the teacher at the L tokens of a response: its K most probable ids there, at temperature 1."""
+
+    ids_LK: Tensor
+    """Most probable first, int64 or int32."""
+    logp_LB: Tensor
+    """float32 [L, K + 1]: their log-probs, and last that of all other ids together; -inf when there are none."""
+    written_L: Tensor
+    """float32: the log-prob of the token written, which need not be among the K."""
+
+    def __len__(self) -> int:
+        return len(self.ids_LK)
+
+
+Evidence = list[Tensor] | list[TopEvidence]
+"""What is known of the teacher at each of several responses: its last hidden states [L, D_teacher], or its top ids."""
+
+
+@dataclass(frozen=True)
+class _Picked(Sequence[Any]):
+    """Some items of a sequence, fetched when they are looked at and not before."""
+
+    items: Sequence[Any]
+    places: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return _Picked(self.items, self.places[number])
+        return self.items[self.places[number]]
 
 
 @dataclass(frozen=True)
@@ -42,26 +89,41 @@ class Prompts:
     reference_masks: Sequence[Sequence[bool]] | None = None
     """Which tokens of each reference are learned from, one mask as long as its reference; None when all are.
     A reference of several turns holds tokens of the user and of the template, which are context only."""
+    reference_authors: Sequence[Sequence[int]] | None = None
+    """Who wrote each token of each reference; None when all are the data set's."""
+    reference_evidence: Sequence[TopEvidence] | None = None
+    """What was stored of the teacher at each reference, read when it is looked at; None when nothing was."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless every prompt has one sample id, and one reference and one mask if any."""
-        for name in ("sample_ids", "references", "reference_masks"):
+        """Raises ValueError unless every prompt has one sample id, and one reference, mask and so on if any."""
+        for name in ("sample_ids", "references", "reference_masks", "reference_authors", "reference_evidence"):
             items = getattr(self, name)
             if items is not None and len(items) != len(self.ids):
                 raise ValueError(f"{name} has {len(items)} entries and ids has {len(self.ids)}; one for every prompt")
-        if self.reference_masks is not None:
-            lengths = [len(reference) for reference in self.references or ()]
-            if [len(mask) for mask in self.reference_masks] != lengths:
-                raise ValueError("a mask of reference_masks is not as long as its reference")
+        lengths = [len(reference) for reference in self.references or ()]
+        for name in ("reference_masks", "reference_authors"):
+            items = getattr(self, name)
+            if items is not None and [len(item) for item in items] != lengths:
+                raise ValueError(f"an entry of {name} is not as long as its reference")
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, index: Sequence[int]) -> Prompts:
         """The prompts at ``index``, in that order."""
-        references = None if self.references is None else [self.references[i] for i in index]
-        masks = None if self.reference_masks is None else [self.reference_masks[i] for i in index]
-        return Prompts([self.ids[i] for i in index], [self.sample_ids[i] for i in index], references, masks)
+
+        def pick(items: Sequence[Any] | None) -> list[Any] | None:
+            return None if items is None else [items[i] for i in index]
+
+        evidence = self.reference_evidence
+        return Prompts(
+            ids=[self.ids[i] for i in index],
+            sample_ids=[self.sample_ids[i] for i in index],
+            references=pick(self.references),
+            reference_masks=pick(self.reference_masks),
+            reference_authors=pick(self.reference_authors),
+            reference_evidence=None if evidence is None else _Picked(evidence, index),
+        )
 
 
 @dataclass(frozen=True)
@@ -149,9 +211,9 @@ class Rollout:
     sample_ids: list[int]
     response_index: list[int]
     """Which of the several responses to its prompt each one is, from 0."""
-    evidence: list[Tensor] | None = None
-    """R tensors [L, D_teacher]: the teacher's last hidden state that predicts each response token. None when the
-    objective needs no teacher, or when it is to be recomputed."""
+    evidence: Evidence | None = None
+    """R tensors [L, D_teacher], the teacher's last hidden state that predicts each response token, or what files held
+    of it. None when the objective needs no teacher, or when it is to be recomputed."""
     student_logp: list[Tensor] | None = None
     """R float32 tensors [L]: the student's raw log-prob of each token when it was written; None where not kept."""
     masks: list[Tensor] | None = None

@@ -6,30 +6,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skd.config import (
-    METHODS,
-    AcceptNoneGate,
-    DataConfig,
-    FileSource,
-    HubSource,
-    InterleavedPolicy,
-    ModelConfig,
+from skd.config import METHODS, RunConfig, config_digest, config_of, dump_config
+from skd.config.numbers import ScheduleConfig
+from skd.config.objective import (
+    ByAuthorWeights,
+    CustomLoss,
+    ForwardKLLoss,
+    JSDLoss,
+    NLLLoss,
     ObjectiveConfig,
-    PolicyConfig,
-    RunConfig,
-    SamplingConfig,
+    PlainTarget,
+    PolicyGradientLoss,
+    ReverseKLLoss,
+    SkewReverseKLLoss,
+    TaidTarget,
+    TeacherTopKWeights,
+    VetoTarget,
+)
+from skd.config.policy import (
+    AcceptNoneGate,
+    CustomGate,
+    DataSetPolicy,
+    InterleavedPolicy,
+    InterpolatedGate,
+    MinProbGate,
+    MixturePolicy,
+    PartConfig,
+    StageConfig,
+    StagedPolicy,
     StudentPolicy,
-    StudentWarpConfig,
-    TaskSource,
+    SwitchOnceGate,
     TeacherPolicy,
     TopKGate,
     TopPGate,
-    TrainConfig,
-    config_digest,
-    config_of,
-    dump_config,
-    load_config,
 )
+from skd.config.schema import ModelConfig, SamplingConfig, StudentWarpConfig, TrainConfig
+from skd.config.sources import DataConfig, FileSource, HubSource, TaskSource
 from skd.errors import ConfigError
 from tests.config.conftest import BASE
 
@@ -39,36 +51,13 @@ Load = Callable[..., RunConfig]
 def test_defaults_are_the_papers(load: Load) -> None:
     config = load(BASE)
     assert config.method == "skd"
-    assert config.resolved_policy == InterleavedPolicy(gate=TopKGate(k=25), block=5)
-    assert config.resolved_objective == ObjectiveConfig(kind="forward_kl")
+    assert config.policy == InterleavedPolicy(gate=TopKGate(k=25), block=5)
+    assert config.objective == ObjectiveConfig(loss=ForwardKLLoss())
     assert (config.sampling.student.temperature, config.sampling.student.top_p) == (0.5, 0.5)
     assert (config.sampling.teacher.temperature, config.sampling.teacher.top_p) == (0.2, 1.0)
     assert (config.train.lr, config.train.batch_size, config.train.warmup, config.train.epochs) == (1e-5, 8, 0.1, 3.0)
     assert config.data.train == (FileSource(path="rows.json"),)
     assert config.student == ModelConfig(path="s")
-
-
-@pytest.mark.parametrize(
-    ("name", "policy", "objective"),
-    [
-        ("sft", "data_set", "nll"),
-        ("seq_kd", "teacher", "nll"),
-        ("supervised_kd", "data_set", "forward_kl"),
-        ("on_policy", "student", "forward_kl"),
-        ("on-policy", "student", "forward_kl"),
-        ("skd", "interleaved", "forward_kl"),
-    ],
-)
-def test_methods_are_bundles(name: str, policy: str, objective: str, load: Load) -> None:
-    config = load(f"method: {name}\n{BASE}")
-    assert config.method in METHODS
-    assert (config.resolved_policy.kind, config.resolved_objective.kind) == (policy, objective)
-
-
-def test_a_policy_or_an_objective_replaces_the_methods(load: Load) -> None:
-    config = load("policy: {kind: student}\nobjective: {kind: jsd, beta: 0.1}\n" + BASE)
-    assert config.resolved_policy == StudentPolicy()
-    assert config.resolved_objective.beta == 0.1
 
 
 def test_one_key_of_a_warp_keeps_the_default_of_the_other(load: Load) -> None:
@@ -100,55 +89,6 @@ def test_a_leading_tilde_is_the_home_directory(load: Load) -> None:
     assert load(f"output: ~/runs/x\n{BASE}").output == str(Path("~/runs/x").expanduser())
 
 
-def test_overrides_apply_in_order_and_reach_into_short_forms(load: Load) -> None:
-    config = load(
-        BASE,
-        "train.lr=2e-5",
-        "train.max_steps=3",
-        "train.max_steps=4",
-        "teacher.dtype=bfloat16",
-        "data.train.limit=7",
-        "policy={kind: interleaved, gate: {kind: accept_none}}",
-        "sampling.stop_strings=[\"\\n\", 'a=b']",
-        "data.validation=other.json",
-        "output=runs/a b",
-    )
-    assert (config.train.lr, config.train.max_steps) == (2e-5, 4)
-    assert config.teacher == ModelConfig(path="t", dtype="bfloat16")
-    assert config.data.train == (FileSource(path="rows.json", limit=7),)
-    assert config.data.validation == (FileSource(path="other.json"),)
-    assert config.policy == InterleavedPolicy(gate=AcceptNoneGate())
-    assert config.sampling.stop_strings == ("\n", "a=b")
-    assert config.output == "runs/a b"
-
-
-@pytest.mark.parametrize(
-    ("text", "overrides", "policy"),
-    [
-        ("", ["policy.gate.k=3"], InterleavedPolicy(gate=TopKGate(k=3))),
-        ("", ["policy.block=9", "policy.gate.k=3"], InterleavedPolicy(gate=TopKGate(k=3), block=9)),
-        ("", ["policy.gate.kind=accept_none"], InterleavedPolicy(gate=AcceptNoneGate())),
-        ("", ["policy.kind=student"], StudentPolicy()),
-        ("policy: {kind: interleaved, gate: {kind: top_k, k: 3}}\n", ["policy.kind=student"], StudentPolicy()),
-        (
-            "policy: {kind: interleaved, gate: {kind: top_k, k: 3}, block: 4}\n",
-            ["policy.gate.kind=top_p", "policy.gate.p=0.9"],
-            InterleavedPolicy(gate=TopPGate(p=0.9), block=4),
-        ),
-    ],
-)
-def test_a_change_inside_a_policy_starts_from_the_methods_and_a_new_kind_from_nothing(
-    text: str, overrides: list[str], policy: PolicyConfig, load: Load
-) -> None:
-    assert load(text + BASE, *overrides).policy == policy
-
-
-def test_a_change_of_the_objective_starts_from_the_methods(load: Load) -> None:
-    assert load(BASE, "objective.temperature=2").objective == ObjectiveConfig(kind="forward_kl", temperature=2.0)
-    jsd = load(BASE, "objective.kind=jsd", "objective.beta=0.1").objective
-    assert jsd == ObjectiveConfig(kind="jsd", beta=0.1)
-
-
 def test_plain_values_are_checked_as_a_file_is(tmp_path: Path) -> None:
     shared = {"temperature": 0.3}
     values = {
@@ -168,18 +108,6 @@ def test_plain_values_are_checked_as_a_file_is(tmp_path: Path) -> None:
         config_of({**values, "output": "hf_abc"})
 
 
-def test_overrides_from_python_are_values(load: Load, tmp_path: Path) -> None:
-    load(BASE)
-    config = load_config("train.yaml", {"train.max_steps": 100, "output": "no"})
-    assert (config.train.max_steps, config.output) == (100, "no")
-    with pytest.raises(ConfigError, match=r"--override train\.max_steps: train\.max_steps is 1\.5, expected a whole"):
-        load_config("train.yaml", {"train.max_steps": 1.5})
-
-
-def test_an_override_of_null_takes_the_teacher_away(load: Load) -> None:
-    assert load(BASE, "method=sft", "teacher=null").teacher is None
-
-
 def test_configs_are_frozen(load: Load) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(BASE).train.lr = 1.0
@@ -189,8 +117,24 @@ def test_contradictions_are_found_in_python_too() -> None:
     data = DataConfig(train=(FileSource(path="x"),))
     with pytest.raises(ValueError, match="method skd needs a teacher, and teacher is missing"):
         RunConfig(student=ModelConfig(path="s"), data=data)
-    with pytest.raises(ValueError, match=r"objective\.beta is given and objective\.kind is nll"):
-        ObjectiveConfig(kind="nll", beta=0.3)
+    RunConfig(
+        student=ModelConfig(path="s"), data=data, policy=DataSetPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
+    )
+    with pytest.raises(ValueError, match=r"objective\.target\.kind veto changes nothing: objective\.loss nll looks"):
+        RunConfig(
+            student=ModelConfig(path="s"),
+            data=data,
+            policy=DataSetPolicy(),
+            objective=ObjectiveConfig(loss=NLLLoss(), target=VetoTarget()),
+        )
+    with pytest.raises(ValueError, match=r" policy\.kind student needs a teacher, and teacher is missing"):
+        RunConfig(
+            student=ModelConfig(path="s"), data=data, policy=StudentPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
+        )
+    with pytest.raises(ValueError, match=r"over is response, and tokens is missing; add tokens"):
+        ScheduleConfig(start=1.0, end=0.5, over="response")
+    with pytest.raises(ValueError, match=r"parts has the shares 0\.5, which add up to 0\.5; make them add up to 1"):
+        StagedPolicy(parts=(StageConfig(share=0.5, policy=DataSetPolicy()),))
 
 
 reals = st.floats(min_value=1e-9, max_value=1.0, exclude_max=True)
@@ -206,13 +150,67 @@ source = st.one_of(
     st.builds(HubSource, kind=st.just("hub"), id=st.just("a/b-c"), config=st.none() | texts, split=texts),
     st.builds(TaskSource, kind=st.just("task"), name=st.just("dialogue"), split=st.just("train"), size=counts),
 )
-sources = st.lists(source, min_size=1, max_size=3).map(tuple)
-gates = st.one_of(st.builds(TopKGate, k=counts), st.builds(TopPGate, p=reals), st.just(AcceptNoneGate()))
-policies = st.one_of(st.none(), st.just(TeacherPolicy()), st.builds(InterleavedPolicy, gate=gates, block=counts))
-objectives = st.one_of(
-    st.none(),
-    st.builds(ObjectiveConfig, kind=st.just("jsd"), beta=reals, temperature=reals),
-    st.builds(ObjectiveConfig, kind=st.sampled_from(["nll", "forward_kl", "reverse_kl"]), temperature=reals),
+
+
+def scheduled(ends: st.SearchStrategy[float]) -> st.SearchStrategy[ScheduleConfig]:
+    """Schedules over training between two such ends."""
+    shapes, scales = st.sampled_from(["linear", "cosine"]), st.sampled_from(["linear", "log"])
+    return st.builds(ScheduleConfig, start=ends, end=ends, shape=shapes, scale=scales)
+
+
+def along(ends: st.SearchStrategy[float]) -> st.SearchStrategy[ScheduleConfig]:
+    """Schedules along the response."""
+    return st.builds(ScheduleConfig, start=ends, end=ends, over=st.just("response"), tokens=counts)
+
+
+ranks = st.integers(1, 2**31 - 1).map(float)
+shares = reals | scheduled(reals) | along(reals)
+names = st.sampled_from(["k", "name", "size", "a b", "1e-5", "no", "ß"])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=4,
+)
+options = st.dictionaries(names, json_values, max_size=2)
+gates = st.one_of(
+    st.builds(TopKGate, k=counts | scheduled(ranks) | along(ranks)),
+    st.builds(TopPGate, p=reals),
+    st.builds(MinProbGate, floor=shares),
+    st.builds(InterpolatedGate, g=shares),
+    st.builds(SwitchOnceGate, factor=reals),
+    st.builds(CustomGate, path=st.just("my.gates:Mine"), options=options),
+    st.just(AcceptNoneGate()),
+)
+single = st.one_of(
+    st.just(TeacherPolicy()), st.just(DataSetPolicy()), st.builds(InterleavedPolicy, gate=gates, block=counts)
+)
+
+
+def composed(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Mixtures and two stages of such policies."""
+    parts = st.builds(PartConfig, weight=reals | scheduled(reals), policy=inner)
+    stages = st.tuples(*[st.builds(StageConfig, share=st.just(share), policy=inner) for share in (0.25, 0.75)])
+    mixtures = st.builds(MixturePolicy, parts=st.lists(parts, min_size=1, max_size=3).map(tuple))
+    return mixtures | st.builds(StagedPolicy, parts=stages)
+
+
+policies = st.recursive(single, composed, max_leaves=4)
+losses = st.one_of(
+    st.builds(JSDLoss, beta=shares),
+    st.builds(SkewReverseKLLoss, alpha=shares),
+    st.builds(PolicyGradientLoss, clip=st.none() | reals),
+    st.builds(CustomLoss, path=st.just("my.losses:Mine"), options=options),
+    st.sampled_from([ForwardKLLoss(), ReverseKLLoss()]),
+)
+objectives = st.builds(
+    ObjectiveConfig,
+    loss=st.builds(JSDLoss, beta=shares) | st.just(ForwardKLLoss()),
+    data=st.none() | losses,
+    student=st.none() | losses,
+    teacher=st.none() | losses,
+    target=st.just(PlainTarget()) | st.builds(VetoTarget, beta=shares) | st.builds(TaidTarget, t=shares),
+    weights=st.builds(ByAuthorWeights, data=reals) | st.builds(TeacherTopKWeights, k=counts, rejected=reals),
+    temperature=reals,
 )
 configs = st.builds(
     RunConfig,

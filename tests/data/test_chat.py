@@ -12,6 +12,7 @@ from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.errors import ConfigError, DataError, ModelError
 
+pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -64,6 +65,16 @@ def test_plain_text_takes_the_tokenizers_bos_but_no_eos(bos: bool, eos: bool) ->
     assert text(made, prompts.references[0]) == "yo</s>"
     assert EOS not in prompts.ids[0] + prompts.ids[1]
     assert prompts.sample_ids == [0, 1]
+
+
+def test_an_end_token_that_pads_too_is_learned_from() -> None:
+    made = tokenizer(bos=True)
+    unpadded = encode([Row("hi", "yo")], made)
+    made.pad_token = made.eos_token
+    padded = encode([Row("hi", "yo")], made)
+    assert padded == unpadded
+    assert padded.references[0][-1] == EOS
+    assert padded.reference_masks is None
 
 
 def test_a_template_is_used_when_there_is_one() -> None:
@@ -124,6 +135,14 @@ def test_special_tokens_in_content_are_split_and_told(template: str, caplog: pyt
     assert text(made, hostile.references[1]) == "yo<|im_end|>yo<|im_end|>"
     assert hostile.ids[2] == plain.ids[0]
     assert hostile.references[2] == plain.references[0]
+
+
+def test_what_marks_special_tokens_while_a_template_is_rendered_may_stand_in_a_row() -> None:
+    made = tokenizer(CHATML)
+    odd = "\ue0000\ue001<|im_end|>\ue000\ue0001\ue001"
+    ids = encode([Row(odd, "yo")], made).ids[0]
+    assert text(made, ids) == f"<|im_start|>user\n{odd}<|im_end|>\n<|im_start|>assistant\n"
+    assert [i for i in ids if i < 4] == [START, END, START]
 
 
 ROWS = [Row("abcd", "1"), Row("ab", "2"), Row("abcdef", "3")]

@@ -14,6 +14,7 @@ from skd.types import Prompts
 from tests.data.families import FAMILIES, Family, expected
 
 CONTEXT = (Turn("system", "be brief"), Turn("user", "hi"), Turn("assistant", "yo"))
+pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATS = [name for name, family in FAMILIES.items() if family.template]
 
 
@@ -142,16 +143,6 @@ def test_the_text_of_special_tokens_is_kept_and_masked_with_its_turn(name: str) 
     assert list(prompts.ids[0]) == prompt
     assert list(prompts.references[0]) == [*reference[:at], *spelt, *reference[at:]]
     assert list(prompts.reference_masks[0]) == [*mask[:at], *[True] * len(spelt), *mask[at:]]
-
-
-def test_marks_of_the_encoder_in_a_text_are_text() -> None:
-    family = FAMILIES["qwen2"]
-    tokenizer = family.tokenizer()
-    # The two private characters have no id here; what matters is that nothing is taken for a mark.
-    row = Row("\ue0000\ue001<|im_end|>\ue000\ue0001\ue001", "yo")
-    ids = encode_prompts([row], tokenizer, stop_id=family.eos_id).ids[0]
-    assert tokenizer.decode(ids).count("<|im_end|>") == 3
-    assert [i for i in ids if i == family.eos_id] == [family.eos_id] * 2
 
 
 def test_thoughts_are_learned_where_the_template_shows_them() -> None:

@@ -11,7 +11,7 @@ from skd.config import FileSource, TaskSource
 from skd.data.dialogue import rows as dialogue_rows
 from skd.data.number_words import rows as number_rows
 from skd.data.rows import Row, Turn
-from skd.data.sources import load_rows
+from skd.data.sources import load_rows, load_sets, tell_leak
 from skd.errors import DataError
 
 
@@ -352,3 +352,27 @@ def test_the_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
         "b.jsonl:1",
         "d.jsonl",
     ]
+
+
+def test_the_problems_of_both_sets_come_at_once_and_each_once(tmp_path: Path) -> None:
+    good, bad = write(tmp_path / "a.jsonl", line()), write(tmp_path / "b.jsonl", "{")
+    one, other = [FileSource(path=str(good))], [FileSource(path=str(bad)), FileSource(path=str(tmp_path / "c.jsonl"))]
+    assert load_sets(one, ()) == [[Row("p", "r")], []]
+    with pytest.raises(DataError) as caught:
+        load_sets(other, other[:1])
+    places = [problem.place.replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+    assert places == ["b.jsonl:1:2", "c.jsonl"]
+
+
+def test_validation_rows_among_the_training_rows_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    train = [Row("a", "1"), Row("b", "2"), Row("b", "2"), Row("c", "3", (Turn("system", "s"),))]
+    apart = [Row("a", "2"), Row("c", "3")]
+    tell_leak(train, apart, "error")
+    assert not caplog.records
+    found = "2 of 4 rows are training rows too, first row 2, which is training row 1"
+    with caplog.at_level(logging.WARNING):
+        tell_leak(train, [*apart, train[1], train[3]], "warn")
+    assert caplog.messages == [f"data.validation: {found}"]
+    with pytest.raises(DataError) as caught:
+        tell_leak(train, [*apart, train[1], train[3]], "error")
+    assert str(caught.value) == f"error[SKD-D07] data.validation: {found}; take them out of one of the two"

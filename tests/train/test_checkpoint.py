@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from skd import faults
 from skd.errors import CheckpointError, ResourceError
+from skd.files import write_safetensors
 from skd.train import checkpoint as ckpt
 from skd.train import directory, manifest
-from skd.train.files import write_safetensors
 
 FILES = ["config.yaml", "manifest.json", "optimizer.safetensors", "state.json", "student.safetensors"]
 SAVE_POINTS = ["save.open", "save.model", "save.optim", "save.manifest", "save.rename", "save.prune"]

@@ -8,7 +8,7 @@ from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, Weig
 from skd.config.paths import resolve_model_path
 from skd.config.policy import GateConfig, PolicyConfig
 from skd.config.schema import ModelConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
-from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, TaskSource
+from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, ResponsesSource, TaskSource
 
 __all__ = [
     "ALIASES",
@@ -23,6 +23,7 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "PolicyConfig",
+    "ResponsesSource",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",

@@ -9,16 +9,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skd.config.methods import ALIASES, METHODS, with_method
+from skd.config.fields import kind_from_text
+from skd.config.methods import with_method
 
 __all__ = ["Contradiction", "contradictions"]
+
+_Path = tuple[str | int, ...]
+_OF_TOKENS = {"nll", "policy_gradient", "sampled_reverse_kl"}
+"""Losses that do not compare whole distributions, so that a target has no part in them."""
 
 
 @dataclass(frozen=True)
 class Contradiction:
     """``found`` at the key ``path``; ``remedy`` names the ways out."""
 
-    path: tuple[str | int, ...]
+    path: _Path
     found: str
     remedy: str
 
@@ -27,83 +32,112 @@ class Contradiction:
 
 
 def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
-    """All contradictions of a config given as plain data, keys left out taken at their defaults."""
-    if _method(config) not in METHODS:
-        return []
+    """All contradictions of a config given as plain data, keys left out taken at their method's defaults."""
     full = with_method(config)
-    policies = list(_policies(_get(full, "policy")))
+    policies = list(_policies(full.get("policy"), ("policy",)))
     return [
-        *_missing_teacher(config, policies, full),
+        *_missing_teacher(config, [*policies, *_teacher_readers(full.get("objective"))]),
         *_missing_references(config, policies),
+        *_idle_target(config, full.get("objective")),
         *_flash_attention(config),
     ]
 
 
-def _get(config: object, *path: str) -> Any:
+@dataclass(frozen=True)
+class _Choice:
+    """The section at ``path`` is of this kind."""
+
+    path: _Path
+    kind: str
+
+
+def _get(config: object, *path: str | int) -> Any:
     for key in path:
-        config = config.get(key) if isinstance(config, Mapping) else None
+        if isinstance(config, (list, tuple)) and isinstance(key, int):
+            config = config[key] if key < len(config) else None
+        else:
+            config = config.get(key) if isinstance(config, Mapping) else None
     return config
 
 
-def _method(config: Mapping[Any, Any]) -> str | None:
-    name = config.get("method", "skd")
-    return ALIASES.get(name, name) if isinstance(name, str) else None
-
-
-def _policies(policy: Any) -> Iterator[str]:
-    """The kinds of a policy and of all inside it."""
-    if isinstance(kind := _get(policy, "kind"), str):
-        yield kind
-    parts = _get(policy, "parts")
-    for part in parts if isinstance(parts, (list, tuple)) else ():
-        yield from _policies(_get(part, "policy"))
-
-
 def _kind(section: Any) -> str | None:
-    kind = section if isinstance(section, str) else _get(section, "kind")
+    kind = _get(kind_from_text(section), "kind")
     return kind if isinstance(kind, str) else None
 
 
-def _named(config: Mapping[Any, Any], section: str, key: str, kind: str) -> tuple[tuple[str, ...], str]:
-    """The key that chose a kind, and how to say it: the method's where the config does not say it itself."""
-    value = _get(config, section, key)
-    if _kind(value) != kind:
-        return ("method",), f"method {config.get('method', 'skd')} ({section} {kind})"
-    path = (section, key) if isinstance(value, str) or key == "kind" else (section, key, "kind")
-    return path, f"{'.'.join(path)} {kind}"
+def _policies(policy: Any, path: _Path) -> Iterator[_Choice]:
+    """A policy and all inside it."""
+    if kind := _kind(policy):
+        yield _Choice(path, kind)
+    parts = _get(policy, "parts")
+    for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
+        yield from _policies(_get(part, "policy"), (*path, "parts", index, "policy"))
 
 
-_ALONE = {"method": "method: sft", "policy": "policy.kind: data_set", "objective": "objective.loss: nll"}
-"""What needs no teacher."""
+def _teacher_readers(objective: Any) -> Iterator[_Choice]:
+    """What of an objective compares with the teacher. A custom loss says so itself, once it is made."""
+    for key, alone in (
+        ("loss", "nll"),
+        ("data", "nll"),
+        ("student", "nll"),
+        ("teacher", "nll"),
+        ("weights", "by_author"),
+    ):
+        if (kind := _kind(_get(objective, key))) not in {None, alone, "custom"}:
+            yield _Choice(("objective", key), str(kind))
 
 
-def _missing_teacher(config: Mapping[Any, Any], policies: list[str], full: Mapping[Any, Any]) -> list[Contradiction]:
+def _named(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
+    """The key that made a choice, and how to say it: the method's where the config does not say it itself."""
+    value = _get(config, *choice.path)
+    if _kind(value) != choice.kind:
+        return ("method",), f"method {config.get('method', 'skd')} ({choice.path[0]} {choice.kind})"
+    path = choice.path if isinstance(value, str) else (*choice.path, "kind")
+    return path, f"{_dotted(path)} {choice.kind}"
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _alone(path: _Path) -> str:
+    """What to write at ``path`` where there is no teacher."""
+    if path == ("method",):
+        return "sft"
+    return "data_set" if path[0] == "policy" else "by_author" if "weights" in path else "nll"
+
+
+def _missing_teacher(config: Mapping[Any, Any], choices: list[_Choice]) -> list[Contradiction]:
     if config.get("teacher") is not None:
         return []
-    needing = [
-        _named(config, "policy", "kind", kind) for kind in policies if kind in {"teacher", "student", "interleaved"}
-    ]
-    for stream in ("loss", "data", "student", "teacher"):
-        kind = _kind(_get(full, "objective", stream))
-        if kind not in {None, "nll", "custom"}:
-            needing.append(_named(config, "objective", stream, str(kind)))
-    if _kind(_get(full, "objective", "weights")) == "teacher_top_k":
-        needing.append(_named(config, "objective", "weights", "teacher_top_k"))
-    named = set(needing)
+    needing = [choice for choice in choices if choice.kind not in {"data_set", "mixture", "staged"}]
+    if _stored(config):
+        needing = [choice for choice in needing if choice.path[0] != "objective"]
+    named = dict.fromkeys(_named(config, choice) for choice in needing)
     if len(named) > 1 and all(path == ("method",) for path, _ in named):
-        named = {(("method",), f"method {config.get('method', 'skd')}")}
+        named = {(("method",), f"method {config.get('method', 'skd')}"): None}
     return [
         Contradiction(
-            path, f"{name} needs a teacher, and teacher is missing", f"add teacher: PATH, or write {_ALONE[path[0]]}"
+            path,
+            f"{name} needs a teacher, and teacher is missing",
+            f"add teacher: PATH, or write {_dotted(path)}: {_alone(path)}",
         )
-        for path, name in sorted(named)
+        for path, name in named
     ]
 
 
-def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[Contradiction]:
-    if "data_set" not in policies:
+def _stored(config: Mapping[Any, Any]) -> bool:
+    """Whether all rows are stored responses, whose files may hold what the loss needs of the teacher."""
+    parts = [part for name in ("train", "validation") if (part := _get(config, "data", name)) is not None]
+    sources = [source for part in parts for source in (part if isinstance(part, (list, tuple)) else [part])]
+    return {_get(source, "kind") for source in sources} == {"responses"}
+
+
+def _missing_references(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contradiction]:
+    readers = [choice for choice in policies if choice.kind == "data_set"]
+    if not readers:
         return []
-    path, name = _named(config, "policy", "kind", "data_set")
+    path, name = _named(config, readers[0])
     found = []
     for place, source in _data_sources(config):
         if "response_field" in source and source["response_field"] is None:
@@ -112,6 +146,16 @@ def _missing_references(config: Mapping[Any, Any], policies: list[str]) -> list[
             remedy = f"name the field in {key}, or choose another {path[0]}"
             found.append(Contradiction((*place, "response_field"), text, remedy))
     return found
+
+
+def _idle_target(config: Mapping[Any, Any], objective: Any) -> list[Contradiction]:
+    kind = _kind(_get(objective, "target"))
+    losses = {_kind(_get(objective, key)) for key in ("loss", "data", "student", "teacher")} - {None}
+    if kind in {None, "plain"} or not losses <= _OF_TOKENS:
+        return []
+    path, name = _named(config, _Choice(("objective", "target"), str(kind)))
+    text = f"{name} changes nothing: objective.loss {_kind(_get(objective, 'loss'))} looks at the token written alone"
+    return [Contradiction(path, text, "write objective.loss: forward_kl, or objective.target: plain")]
 
 
 def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:

@@ -16,7 +16,7 @@ import yaml
 from skd.config.credentials import quoted
 from skd.errors import ConfigError, Problem
 
-__all__ = ["STAND_IN", "Document", "read_document", "read_text", "read_value", "value_at"]
+__all__ = ["MAX_DEPTH", "STAND_IN", "Document", "read_document", "read_text", "read_value", "value_at"]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20

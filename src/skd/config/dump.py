@@ -55,6 +55,15 @@ def _inner(value: Any, indent: int, docs: bool) -> Iterator[str]:
 
 def _flow(value: Any) -> str:
     """A scalar or a list on one line."""
-    style = '"' if isinstance(value, str) and not value.isprintable() else None
-    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").strip()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with line breaks or hidden characters in double quotes, on one line and with escapes."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.text)

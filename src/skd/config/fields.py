@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os.path
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "KIND_ALIASES",
     "Count",
     "Flag",
     "ImportPath",
@@ -25,6 +27,7 @@ __all__ = [
     "kind_from_text",
     "not_empty",
     "path_from_text",
+    "refused",
 ]
 
 MAX_INT32 = 2**31 - 1
@@ -99,7 +102,7 @@ def _printable(value: str) -> str:
 def _import_path(value: str) -> str:
     module, colon, name = value.partition(":")
     if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise PydanticCustomError("bad_value", "{expected}", {"expected": "package.module:Name"})
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": "an import path, package.module:Name"})
     return value
 
 
@@ -117,9 +120,23 @@ PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
 
 
+KIND_ALIASES = {"kl": "forward_kl", "tv": "total_variation"}
+"""Other spellings of a kind."""
+
+
 def kind_from_text(value: Any) -> Any:
     """``forward_kl`` for ``{kind: forward_kl}``: a plain name is a section of that kind with its defaults."""
-    return {"kind": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = {"kind": value}
+    if isinstance(value, Mapping) and isinstance(kind := value.get("kind"), str):
+        return {**value, "kind": KIND_ALIASES.get(kind, kind)}
+    return value
+
+
+def refused(key: str, found: str, remedy: str) -> PydanticCustomError:
+    """The error of a section whose ``key`` does not go with its other keys; ``found`` reads on from the key."""
+    context = {"key": key, "found": found, "remedy": remedy}
+    return PydanticCustomError("refused", "{key} {found}; {remedy}", context)
 
 
 def path_from_text(value: Any) -> Any:

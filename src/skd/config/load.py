@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import STAND_IN, Document, KeyPath, read_document, read_text, value_at
+from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, read_document, read_text, value_at
 from skd.config.dump import config_digest, dump_config
 from skd.config.legacy import in_our_terms
 from skd.config.overrides import apply_overrides
@@ -48,14 +48,16 @@ def config_of(
     return _checked(Document("config", data=_plain(values)), overrides)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 1) -> Any:
     """A copy made of mappings, lists and scalars only: sections as mappings, path objects as text."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(Problem("SKD-C09", "config", f"more than {MAX_DEPTH} levels of nesting", "remove levels"))
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, depth + 1) for inner in value]
     return str(value) if isinstance(value, os.PathLike) else value
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from skd.config.fields import kind_from_text
+
 __all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "with_method"]
 
 MethodName = Literal[
@@ -112,8 +114,18 @@ METHODS: Mapping[str, Method] = {
         _STUDENT,
         {"loss": {"kind": "forward_kl"}, "weights": {"kind": "teacher_top_k", "k": 5}},
     ),
-    "veto": Method("Veto", "arXiv 2601.07155", _STUDENT, {"loss": {"kind": "forward_kl"}, "target": {"kind": "veto"}}),
-    "taid": Method("TAID", "arXiv 2501.16937", _DATA, {"loss": {"kind": "forward_kl"}, "target": {"kind": "taid"}}),
+    "veto": Method(
+        "Veto",
+        "arXiv 2601.07155",
+        _STUDENT,
+        {"loss": {"kind": "forward_kl"}, "target": {"kind": "veto", "beta": {"start": 1.0, "end": 0.0}}},
+    ),
+    "taid": Method(
+        "TAID",
+        "arXiv 2501.16937",
+        _DATA,
+        {"loss": {"kind": "forward_kl"}, "target": {"kind": "taid", "t": {"start": 0.4, "end": 1.0}}},
+    ),
     "distillm": Method("DistiLLM's skew KL", "arXiv 2402.03898", _STUDENT, {"loss": {"kind": "skew_kl"}}),
     "opd": Method(
         "on-policy distillation from log-probs",
@@ -141,15 +153,14 @@ def with_method(config: Mapping[Any, Any]) -> dict[Any, Any]:
     name = config.get("method", "skd")
     method = METHODS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     sections = {} if method is None else method.sections
-    return {**config, **{key: merged(default, config.get(key)) for key, default in sections.items()}}
+    given = {key: config[key] for key in sections if config.get(key) is not None}
+    return {**config, **sections, **{key: merged(sections[key], value) for key, value in given.items()}}
 
 
 def merged(default: Any, given: Any) -> Any:
     """``given`` over ``default``, section by section; a section of another kind takes no defaults."""
-    if given is None:
-        return default
-    if isinstance(given, str) and isinstance(default, Mapping) and "kind" in default:
-        given = {"kind": given}
+    if isinstance(default, Mapping) and "kind" in default:
+        given = kind_from_text(given)
     if not (isinstance(default, Mapping) and isinstance(given, Mapping)):
         return given
     if "kind" in given and given["kind"] != default.get("kind"):

@@ -11,9 +11,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from skd.config.document import value_at
+from skd.config.fields import kind_from_text
+from skd.config.numbers import ScheduleConfig
 from skd.config.schema import RunConfig
 
-__all__ = ["children", "field_at", "kinds", "nearest", "nearest_key"]
+__all__ = ["children", "field_at", "kinds", "nearest", "nearest_key", "owners", "tags", "takes_name"]
 
 SYNONYMS: Mapping[str, str] = {
     "learning_rate": "train.lr",
@@ -30,7 +32,16 @@ SYNONYMS: Mapping[str, str] = {
     "output_dir": "output",
     "gamma": "policy.block",
     "top_k": "policy.gate.k",
+    "k": "policy.gate.k",
     "kd_type": "method",
+    "parts": "policy.parts",
+    "mixed_ratio": "policy.parts",
+    "lmbda": "policy.parts",
+    "beta": "objective.loss.beta",
+    "jsd_beta": "objective.loss.beta",
+    "alpha": "objective.loss.alpha",
+    "divergence": "objective.loss",
+    "distance_metric": "objective.loss",
     "max_seq_length": "data.max_prompt_tokens",
     "model_name_or_path": "student.path",
     "path": "student.path",
@@ -70,7 +81,8 @@ def _sections(path: tuple[Any, ...], data: Any) -> list[type[BaseModel]]:
             admitted = [model for field in fields for model in _models(field.annotation)]
         # An item of a list may be whatever the list admits, whichever kind its neighbours have.
         sections = admitted
-        kind = data.get("kind") if isinstance(data, Mapping) else None
+        section = kind_from_text(data)
+        kind = section.get("kind") if isinstance(section, Mapping) else None
         chosen = [model for model in sections if _kind(model) == kind] if kind is not None else []
         sections = chosen or sections
     return sections
@@ -82,9 +94,33 @@ def _kind(model: type[BaseModel]) -> str | None:
     return literals[0] if len(literals) == 1 else None
 
 
-def kinds(annotation: Any) -> list[str]:
-    """The values of ``kind`` over the sections that an annotation admits."""
-    return [kind for model in _models(annotation) if (kind := _kind(model)) is not None]
+def kinds(annotation: Any, keys: Iterable[str] = ()) -> list[str]:
+    """The values of ``kind`` over the sections that an annotation admits, of those that have all ``keys``."""
+    models = [model for model in _models(annotation) if set(keys) <= set(model.model_fields)]
+    return [kind for model in models if (kind := _kind(model)) is not None]
+
+
+def tags(annotation: Any) -> set[str]:
+    """What pydantic puts after a key, in the place of an error, where the key's value is one of several sections."""
+    numbers = {"number", "schedule"} if ScheduleConfig in _models(annotation) else set()
+    return {*kinds(annotation), *numbers}
+
+
+def takes_name(field: FieldInfo) -> bool:
+    """Whether a plain name stands for a section of that kind."""
+    return any(getattr(validator, "func", None) is kind_from_text for validator in _metadata(field))
+
+
+def _metadata(field: FieldInfo) -> Iterator[Any]:
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        yield from getattr(part, "__metadata__", ())
+
+
+def owners(path: tuple[Any, ...], data: Any) -> list[str]:
+    """Kinds of section that may stand above ``path`` and know its last key, when the one there does not."""
+    above = None if len(path) < 2 or isinstance(path[-2], int) else field_at(path[:-1], data)
+    return [] if above is None else kinds(above.annotation, [path[-1]])
 
 
 def children(path: tuple[Any, ...], data: Any) -> list[str]:
@@ -104,18 +140,18 @@ def field_at(path: tuple[Any, ...], data: Any) -> FieldInfo | None:
 
 @cache
 def _elsewhere() -> dict[str, str]:
-    """Key -> dotted path, for keys that one place in the file has."""
-    found: dict[str, list[str]] = {}
-
-    def walk(section: type[BaseModel], prefix: str, above: tuple[type[BaseModel], ...]) -> None:
+    """Key -> dotted path, for keys that one kind of section has: the shortest path, where that section may stand."""
+    found: dict[str, dict[type[BaseModel], str]] = {}
+    sections: list[tuple[type[BaseModel], str]] = [(RunConfig, "")]
+    seen: set[type[BaseModel]] = {RunConfig}
+    for section, prefix in sections:
         for key, field in section.model_fields.items():
-            found.setdefault(key, []).append(prefix + key)
-            for model in _models(field.annotation):
-                if model not in above:
-                    walk(model, f"{prefix}{key}.", (*above, model))
-
-    walk(RunConfig, "", ())
-    return {key: paths[0] for key, paths in found.items() if len(set(paths)) == 1}
+            found.setdefault(key, {})[section] = prefix + key
+            item = ".0" if get_origin(field.annotation) is tuple else ""
+            inner = [model for model in _models(field.annotation) if model not in seen]
+            seen.update(inner)
+            sections += [(model, f"{prefix}{key}{item}.") for model in inner]
+    return {key: next(iter(paths.values())) for key, paths in found.items() if len(paths) == 1}
 
 
 def nearest_key(path: tuple[Any, ...], data: Any) -> str | None:
@@ -124,6 +160,14 @@ def nearest_key(path: tuple[Any, ...], data: Any) -> str | None:
     normal = key.lower().replace("-", "_")
     if near := nearest(normal, children(path[:-1], data)):
         return f"{prefix}.{near}" if prefix else near
+    if prefix and (below := _below(path[:-1], normal)):
+        return f"{prefix}.{below}.{normal}"
     known = {**_elsewhere(), **SYNONYMS}
-    meant = known.get(normal) or known.get(nearest(normal, known) or "")
+    like = "" if prefix else nearest(normal, known) or ""
+    meant = known.get(normal) or known.get(like)
     return None if meant == ".".join(map(str, path)) else meant
+
+
+def _below(path: tuple[Any, ...], key: str) -> str | None:
+    """The first section under ``path`` that may have ``key``, of whatever kind."""
+    return next((child for child in children(path, None) if key in children((*path, child), None)), None)

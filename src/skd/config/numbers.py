@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from skd.config.fields import Count, InRange, Integer, Real, Section
+from skd.config.fields import Count, InRange, Integer, Real, Section, refused
 
 __all__ = ["NotNegative", "OpenShare", "Rank", "ScheduleConfig", "ScheduledShare"]
 
@@ -32,12 +32,21 @@ class ScheduleConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> ScheduleConfig:
-        if (self.tokens is None) == (self.over == "response"):
-            expected = "tokens with over: response, and only there"
-            raise PydanticCustomError("bad_value", "{expected}", {"expected": expected})
-        if self.scale == "log" and not (self.start > 0 and self.end > 0):
-            raise PydanticCustomError("bad_value", "{expected}", {"expected": "ends above 0 on a log scale"})
+        if self.over == "response" and self.tokens is None:
+            raise refused(
+                "over", "is response, and tokens is missing", "add tokens: the number after which end is reached"
+            )
+        if self.over == "training" and self.tokens is not None:
+            raise refused("tokens", f"is {self.tokens}, and over is training", "write over: response, or tokens: null")
+        for key, value in self.ends:
+            if self.scale == "log" and value <= 0:
+                raise refused(key, f"is {value:g} on a log scale", "write a number above 0, or scale: linear")
         return self
+
+    @property
+    def ends(self) -> tuple[tuple[str, float], ...]:
+        """Its first and its last value, each with its key."""
+        return ("start", self.start), ("end", self.end)
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,9 @@ class BothEnds:
     range: InRange
 
     def __call__(self, schedule: ScheduleConfig) -> ScheduleConfig:
-        if not (self.range.holds(schedule.start) and self.range.holds(schedule.end)):
-            expected = f"start and end each to be {self.range}"
-            raise PydanticCustomError("bad_value", "{expected}", {"expected": expected})
+        for key, value in schedule.ends:
+            if not self.range.holds(value):
+                raise PydanticCustomError("out_of_range", "{expected}", {"key": key, "expected": str(self.range)})
         return schedule
 
 

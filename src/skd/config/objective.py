@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text
 from skd.config.numbers import NotNegative, OpenShare, ScheduleConfig, ScheduledShare
@@ -112,7 +112,7 @@ class CustomLoss(Section):
     """The loss."""
     path: ImportPath
     """Where it is: package.module:Name."""
-    options: dict[Text, Any] = Field(default_factory=dict)
+    options: dict[Text, JsonValue] = Field(default_factory=dict)
     """Arguments by name."""
 
 

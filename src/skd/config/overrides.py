@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from skd.config.credentials import quoted
 from skd.config.document import Document, KeyPath, read_value, value_at
-from skd.config.methods import ALIASES, METHODS
+from skd.config.methods import with_method
+from skd.config.names import field_at, takes_name
 from skd.errors import Problem
 
 __all__ = ["apply_overrides"]
 
 
 def apply_overrides(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> None:
-    """Put the overrides into ``document.data``, later ones over earlier ones; problems go to ``document.problems``."""
-    for name, value in overrides.items() if isinstance(overrides, Mapping) else _split(document, overrides):
+    """Put the overrides into ``document.data``, later ones over earlier ones; problems go to ``document.problems``.
+
+    The method comes first, since others may change what only its defaults have.
+    """
+    items = overrides.items() if isinstance(overrides, Mapping) else _split(document, overrides)
+    for name, value in sorted(items, key=lambda item: item[0] != "method"):
         place = f"--override {quoted(name, 200)[1:-1]}"
         if not all(name.split(".")):
             document.problems.append(Problem("SKD-C05", place, "a key is empty", "write section.key=value"))
             continue
-        path = _path(name, document.data)
+        path = _path(name, _full(document))
         document.forget(path)
         _place_all(document, path, place)
         if not isinstance(overrides, Mapping):
@@ -36,6 +42,11 @@ def _split(document: Document, overrides: Iterable[str]) -> Iterable[tuple[str, 
         else:
             found = f"{quoted(text)} has no value"
             document.problems.append(Problem("SKD-C05", "--override", found, "write section.key=value"))
+
+
+def _full(document: Document) -> dict[Any, Any]:
+    """The data with the method's defaults."""
+    return with_method(document.data if isinstance(document.data, dict) else {})
 
 
 def _path(name: str, data: Any) -> KeyPath:
@@ -55,7 +66,8 @@ def _place_all(document: Document, path: KeyPath, place: str) -> None:
 def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
     if not isinstance(document.data, dict):
         document.data = {}
-    _start_section(document, path, value)
+    full = _full(document)
+    _start_section(document, path, value, full)
     parent: Any = document.data
     for depth, key in enumerate(path):
         if not _holds(parent, key):
@@ -66,11 +78,20 @@ def _put(document: Document, path: KeyPath, value: object, place: str) -> None:
             return
         inner = value_at((key,), parent)
         if isinstance(inner, str):
-            # The short form of a model or a data file: a plain string is its path.
-            inner = {"path": inner}
-            document.places.setdefault((*path[: depth + 1], "path"), document.places[path[: depth + 1]])
-        parent[key] = {} if inner is None else inner
-        parent = parent[key]
+            inner = _spelled_out(document, path[: depth + 1], inner)
+        if inner is None:
+            default = value_at(path[: depth + 1], full)
+            inner = deepcopy(default) if isinstance(default, list) else {}
+        parent[key] = inner
+        parent = inner
+
+
+def _spelled_out(document: Document, path: KeyPath, text: str) -> dict[str, str]:
+    """The section that a plain string stands for: one of that kind, or a model or a data file with that path."""
+    field = field_at(path, _full(document))
+    key = "kind" if field is not None and takes_name(field) else "path"
+    document.places.setdefault((*path, key), document.places[path])
+    return {key: text}
 
 
 def _holds(parent: Any, key: Any) -> bool:
@@ -86,14 +107,9 @@ def _no_such_key(path: KeyPath, parent: Any, place: str) -> Problem:
     return Problem("SKD-C05", place, found, f"override {name} as a whole")
 
 
-def _start_section(document: Document, path: KeyPath, value: object) -> None:
-    """Let a change inside policy or objective start from the method's own, and a new kind start a new section."""
-    outer, parent = path[0], path[:-1]
-    if outer in {"policy", "objective"} and path[1:] not in {(), ("kind",)} and document.data.get(outer) is None:
-        method = document.data.get("method", "skd")
-        bundle = METHODS.get(ALIASES.get(method, method)) if isinstance(method, str) else None
-        if bundle is not None:
-            document.data[outer] = getattr(bundle, outer).model_dump(mode="json")
-    section = value_at(parent, document.data)
-    if parent and path[-1] == "kind" and isinstance(section, dict) and section.get("kind", value) != value:
+def _start_section(document: Document, path: KeyPath, value: object, full: Mapping[Any, Any]) -> None:
+    """Let a new kind start a new section."""
+    section = value_at(path[:-1], document.data)
+    known = value_at(path, full)
+    if path[1:] and path[-1] == "kind" and isinstance(section, dict) and known is not None and known != value:
         section.clear()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text
+from skd.config.fields import Count, ImportPath, InRange, Real, Section, Share, Text, kind_from_text, not_empty, refused
 from skd.config.numbers import NotNegative, Rank, ScheduleConfig, ScheduledShare
 
 __all__ = [
@@ -98,7 +97,7 @@ class CustomGate(Section):
     """The gate."""
     path: ImportPath
     """Where it is: package.module:Name."""
-    options: dict[Text, Any] = Field(default_factory=dict)
+    options: dict[Text, JsonValue] = Field(default_factory=dict)
     """Arguments by name."""
 
 
@@ -152,7 +151,9 @@ class PartConfig(Section):
 
     @model_validator(mode="after")
     def _over_training(self) -> PartConfig:
-        _refuse_response_schedule(self.weight)
+        if isinstance(self.weight, ScheduleConfig) and self.weight.over == "response":
+            found = "is response, and one coin decides for a whole response"
+            raise refused("weight.over", found, "write over: training, and leave tokens out")
         return self
 
 
@@ -161,8 +162,20 @@ class MixturePolicy(Section):
 
     kind: Literal["mixture"] = "mixture"
     """Who writes the response."""
-    parts: Annotated[tuple[PartConfig, ...], Field(min_length=1)]
+    parts: Annotated[tuple[PartConfig, ...], AfterValidator(not_empty)]
     """The policies with their weights."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> MixturePolicy:
+        for end in (0, 1):
+            if not any(_ends(part.weight)[end] for part in self.parts):
+                when = "end" if end else "start"
+                raise refused("parts", f"has only weights of 0 at the {when} of the training", "let one be above 0")
+        return self
+
+
+def _ends(number: float | ScheduleConfig) -> tuple[float, float]:
+    return (number.start, number.end) if isinstance(number, ScheduleConfig) else (number, number)
 
 
 class StageConfig(Section):
@@ -179,21 +192,16 @@ class StagedPolicy(Section):
 
     kind: Literal["staged"] = "staged"
     """Who writes the response."""
-    parts: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    parts: Annotated[tuple[StageConfig, ...], AfterValidator(not_empty)]
     """The policies in their order; the shares add up to 1."""
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> StagedPolicy:
         total = sum(part.share for part in self.parts)
         if abs(total - 1.0) > 1e-6:
-            raise PydanticCustomError("bad_value", "{expected}", {"expected": "shares that add up to 1"})
+            shares = ", ".join(f"{part.share:g}" for part in self.parts)
+            raise refused("parts", f"has the shares {shares}, which add up to {total:g}", "make them add up to 1")
         return self
-
-
-def _refuse_response_schedule(number: float | ScheduleConfig) -> None:
-    if isinstance(number, ScheduleConfig) and number.over == "response":
-        expected = "a schedule over training; one coin decides for a whole response"
-        raise PydanticCustomError("bad_value", "{expected}", {"expected": expected})
 
 
 PolicyConfig = Annotated[
@@ -202,3 +210,6 @@ PolicyConfig = Annotated[
     BeforeValidator(kind_from_text),
 ]
 """A plain name is a policy with its defaults."""
+
+for section in (PartConfig, MixturePolicy, StageConfig, StagedPolicy):
+    section.model_rebuild()

@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 from skd.config.credentials import quoted, variable_of_key
 from skd.config.document import Document, KeyPath, value_at
 from skd.config.methods import with_method
-from skd.config.names import children, field_at, kinds, nearest, nearest_key
+from skd.config.names import children, field_at, kinds, nearest, nearest_key, owners, tags, takes_name
+from skd.config.numbers import ScheduleConfig
 from skd.errors import Problem
 
 __all__ = ["problem_of"]
@@ -31,11 +32,14 @@ _EXPECTED = {
 
 def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
     """The problem that a schema error stands for; None when its value was complained about already."""
+    kind, context = error["type"], error.get("ctx") or {}
     path = plain_path(error["loc"], _full(document))
     if any(path[:length] in document.bad for length in range(1, len(path) + 1)):
         return None
+    path = (*path, *str(context["key"]).split(".")) if "key" in context else path
     value = value_at(path, document.data)
-    kind, context = error["type"], error.get("ctx") or {}
+    if kind == "refused":
+        return _problem("SKD-C10", path, f"{dotted(path)} {context['found']}", str(context["remedy"]), document)
     if kind == "extra_forbidden":
         return _unknown(path, document)
     if kind == "missing" and isinstance(path[-1], int):
@@ -46,9 +50,9 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         # Its items are wrong, and are complained about themselves.
         return None
     if kind == "union_tag_invalid" and isinstance(value, str):
-        return _choice(path, _tags(path, document), document)
+        return _choice(path, _kinds(path, document), document)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        return _choice((*path, "kind"), _tags(path, document), document)
+        return _choice((*path, "kind"), _kinds(path, document), document)
     if kind == "literal_error":
         return _choice(path, _options(str(context.get("expected", ""))), document)
     if kind == "idle_key":
@@ -57,11 +61,13 @@ def problem_of(error: ErrorDetails, document: Document) -> Problem | None:
         return _format(path, document)
     if kind == "too_long":
         return _wrong(path, f"a list of {context.get('max_length')} values", document)
-    if kind in _SECTION and isinstance(value, str) and (tags := _tags(path, document)):
-        return _choice((*path, "kind"), tags, document)
+    if kind in _SECTION and (field := field_at(path, _full(document))) is not None and takes_name(field):
+        return _wrong(path, f"one of {', '.join(kinds(field.annotation))}, or a mapping with a kind", document)
     if kind in _SECTION and "path" in children(path, _full(document)):
         return _wrong(path, "text, or a mapping of keys to values", document)
     expected = str(context.get("expected", "")) or _EXPECTED.get(kind, error["msg"].lower())
+    if kind in _NUMERIC and "schedule" in _tags(path, document):
+        expected += ", or a schedule with start and end"
     return _wrong(path, expected, document, out_of_range=kind == "out_of_range")
 
 
@@ -77,20 +83,13 @@ def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
     and the index of a value that was given alone where a list may stand.
     """
     path: tuple[int | str, ...] = ()
+    skipped = False
     for key in loc:
-        value = value_at(path, data)
-        if isinstance(key, int) and not isinstance(value, (list, tuple)):
-            continue
-        if isinstance(key, str) and not (isinstance(value, Mapping) and key in value) and key in _tags_at(path, data):
-            continue
-        path = (*path, key)
+        given_alone = isinstance(key, int) and not isinstance(value_at(path, data), (list, tuple))
+        field = field_at(path, data) if path and not skipped else None
+        skipped = given_alone or (field is not None and key in tags(field.annotation))
+        path = path if skipped else (*path, key)
     return path
-
-
-def _tags_at(path: KeyPath, data: Any) -> set[str]:
-    """Words that stand for a choice at ``path``, not for a key under it."""
-    field = field_at(path, data) if path else None
-    return {"number", "schedule", *kinds(field.annotation)} if field is not None else set()
 
 
 def dotted(path: KeyPath) -> str:
@@ -122,6 +121,11 @@ def _problem(code: str, path: KeyPath, found: str, remedy: str, document: Docume
 
 
 def _unknown(path: KeyPath, document: Document) -> Problem:
+    if having := owners(path, _full(document)):
+        kind = value_at((*path[:-1], "kind"), _full(document))
+        found = f"{dotted(path)} is an unknown key of kind {kind}"
+        remedy = f"remove it, or write {dotted(path[:-1])}.kind: {' or '.join(having)}"
+        return _problem("SKD-C05", path, found, remedy, document)
     near = nearest_key(path, _full(document))
     known = ", ".join(sorted(children(path[:-1], _full(document))))
     where = f"under {dotted(path[:-1])}" if path[:-1] else "at the top"
@@ -140,25 +144,26 @@ def _options(expected: str) -> list[str]:
     return [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
 
 
-def _tags(path: KeyPath, document: Document) -> list[str]:
+def _kinds(path: KeyPath, document: Document) -> list[str]:
     """The kinds that the section at ``path`` may have."""
     field = field_at(path, _full(document))
     return [] if field is None else kinds(field.annotation)
 
 
+def _tags(path: KeyPath, document: Document) -> set[str]:
+    field = field_at(path, _full(document))
+    return set() if field is None else tags(field.annotation)
+
+
 def _choice(path: KeyPath, options: list[str], document: Document) -> Problem:
     """A value that is none of a few names, or a tagged section that does not say its kind."""
     value, expected = value_at(path, document.data), ", ".join(options)
-    section = value_at(path[:-1], document.data)
-    if path[-1] == "kind" and not isinstance(section, Mapping):
-        found = (
-            f"{dotted(path[:-1])} is {describe(section, document.raw.get(path[:-1]))}, expected a mapping with a kind"
-        )
-        chosen = section if isinstance(section, str) and section in options else options[0]
-        return _problem("SKD-C06", path[:-1], found, f"write {dotted(path[:-1])}: {{kind: {chosen}}}", document)
     if path[-1] == "kind" and value is None:
-        found = f"{dotted(path)} is missing"
-        return _problem("SKD-C17", path[:-1], found, f"add kind, one of {expected}", document)
+        found, given = f"{dotted(path)} is missing", value_at(path[:-1], document.data)
+        field = field_at(path[:-1], _full(document))
+        meant = [] if field is None or not given else kinds(field.annotation, given)
+        remedy = f"add kind: {meant[0]}" if len(meant) == 1 else f"add kind, one of {expected}"
+        return _problem("SKD-C17", path[:-1], found, remedy, document)
     near = nearest(value, options) if isinstance(value, str) else None
     found = f"{dotted(path)} is {describe(value, document.raw.get(path))}, expected one of {expected}"
     return _problem("SKD-C05", path, found, f"did you mean {near}?" if near else f"write {options[0]}", document)
@@ -196,13 +201,19 @@ def _number(path: KeyPath, text: str, expected: str, document: Document) -> str:
 def _example(path: KeyPath, document: Document) -> str:
     """A remedy that shows a value which is right: the field's default."""
     field = field_at(path, _full(document))
+    if isinstance(path[-1], int) and (keys := children(path, _full(document))):
+        return f"give it the keys {', '.join(keys)}"
     if field is None or field.is_required() or field.default is None:
         doc = (field.description if field else None) or ""
-        return f"correct it: {doc.rstrip('.')}" if doc else "correct the value"
+        return f"correct {dotted(path)}" + (f" ({doc.rstrip('.')})" if doc else "")
     default = field.default
+    if takes_name(field):
+        return f"write for example {dotted(path)}: {default.kind}"
     if isinstance(default, (str, int, float)):
         shown = str(default).lower() if isinstance(default, bool) else str(default)
         return f"write for example {dotted(path)}: {shown}"
     if isinstance(default, tuple):
         return f"write for example {dotted(path)}: {list(default)}"
+    if isinstance(default, ScheduleConfig):
+        return f"write for example {dotted(path)}: {{start: {default.start}, end: {default.end}}}"
     return f"write the keys of {dotted(path)} on lines of their own, or leave it out"

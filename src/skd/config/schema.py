@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
-from skd.config.methods import ALIASES, MethodName, with_method
+from skd.config.methods import ALIASES, METHODS, MethodName, with_method
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig
 from skd.config.sources import DataConfig
@@ -187,6 +187,12 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if found := contradictions(self.model_dump(exclude_unset=True)):
+        if found := contradictions(self._given()):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
+
+    def _given(self) -> dict[str, Any]:
+        """As plain data, without the sections that are the method's own, so that a message can name the method."""
+        written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
+        given = {key for key, value in written.items() if value != own.get(key)}
+        return self.model_dump(mode="json", include=given)

@@ -18,7 +18,17 @@ from pydantic_core import PydanticCustomError
 
 from skd.config.fields import Count, InRange, PathText, Real, Section, Seed, Text, not_empty, path_from_text
 
-__all__ = ["DataConfig", "DataSource", "FileSource", "HubSource", "Sources", "TaskSource"]
+__all__ = [
+    "PROMPT",
+    "RESPONSE",
+    "DataConfig",
+    "DataSource",
+    "FileSource",
+    "HubSource",
+    "ResponsesSource",
+    "Sources",
+    "TaskSource",
+]
 
 PROMPT, RESPONSE = "prompt", "response"
 """The fields of a row that are looked for when the config names no others."""
@@ -108,19 +118,38 @@ class TaskSource(Section):
     """Share of the rows that is used, from the first row on."""
 
 
+class ResponsesSource(Section):
+    """Responses that skd generate stored, with their authors and, where they hold it, what the teacher thought."""
+
+    kind: Literal["responses"]
+    """responses, as token ids."""
+    path: PathText
+    """Directory that skd generate --to wrote."""
+
+
 def _source_from_text(value: Any) -> Any:
     value = path_from_text(value)
     return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
 
 
 DataSource = Annotated[
-    FileSource | HubSource | TaskSource, Field(discriminator="kind"), BeforeValidator(_source_from_text)
+    FileSource | HubSource | TaskSource | ResponsesSource,
+    Field(discriminator="kind"),
+    BeforeValidator(_source_from_text),
 ]
-"""A file, a data set of the Hub or a task; a plain string is the path of a file."""
+"""A file, a data set of the Hub, a task or stored responses; a plain string is the path of a file."""
 
 
 def _list_of_one(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _responses_alone(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+    # Token ids as they are and text that is yet to be encoded are not one set.
+    if len(sources) > 1 and any(source.kind == "responses" for source in sources):
+        expected = "stored responses alone, or a list of other sources"
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": expected})
+    return sources
 
 
 def _alone(value: Sequence[Any], dump: SerializerFunctionWrapHandler) -> Any:
@@ -129,7 +158,11 @@ def _alone(value: Sequence[Any], dump: SerializerFunctionWrapHandler) -> Any:
 
 
 Sources = Annotated[
-    tuple[DataSource, ...], AfterValidator(not_empty), BeforeValidator(_list_of_one), WrapSerializer(_alone)
+    tuple[DataSource, ...],
+    AfterValidator(_responses_alone),
+    AfterValidator(not_empty),
+    BeforeValidator(_list_of_one),
+    WrapSerializer(_alone),
 ]
 """One source or a list of them, whose rows follow one another; written as it is given."""
 
@@ -143,6 +176,8 @@ class DataConfig(Section):
     """Rows for validation; null for none."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What happens to a row that cannot be read: all are listed, and the run stops or goes on without them."""
+    on_leak: Literal["warn", "error"] = "warn"
+    """What happens when validation rows are training rows too."""
     chat: Literal["auto", "always", "never"] = "auto"
     """Use the tokenizer's chat template: auto uses it where there is one."""
     system: Text | None = None

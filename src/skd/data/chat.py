@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn
+from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn, turns_of
 from skd.data.rows import Row
+from skd.data.templates import require_tame
 from skd.errors import ConfigError, DataError, ModelError, Problem
 from skd.types import Prompts
 
@@ -44,12 +45,12 @@ def encode_prompts(
     rest, and its mask is true in the assistant turns, their end tokens included. Where every token of every reference
     is learned from, there are no masks.
 
-    Raises ModelError when a template is missing or refuses a row (SKD-M08), or rewrites turns that are to be trained
-    (SKD-M09); DataError for empty prompts (SKD-D05),
+    Raises ModelError when a template is missing or refuses a row (SKD-M08), rewrites turns that are to be trained
+    (SKD-M09) or does not end (SKD-M10); DataError for empty prompts (SKD-D05),
     rows with and without response side by side (SKD-D04), and prompts over ``max_prompt_tokens`` (SKD-D08);
     ConfigError for a system text that no template could place (SKD-C10).
     """
-    frame = _frame(tokenizer, stop_id, chat, system)
+    frame = _frame(rows, tokenizer, stop_id, chat, system)
     encoded = _encoded(rows, frame, train_on)
     ids = [row.prompt for row in encoded]
     _check_rows(rows, ids)
@@ -61,9 +62,12 @@ def encode_prompts(
     return Prompts(list(kept.values()), list(kept), references, masks if masked else None)
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None) -> Frame:
+def _frame(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None
+) -> Frame:
     if not _uses_template(tokenizer, chat, system):
         return Frame(tokenizer, stop_id)
+    require_tame(tokenizer, [turns_of(row, system) for row in rows])
     try:
         return ChatFrame(tokenizer, stop_id, system)
     except Refusal as refusal:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
-import jinja2
-
 from skd.data.rows import Row, Turn
 from skd.data.tokens import Escaped, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ChatFrame", "Encoded", "Frame", "Refusal", "TrainOn"]
+__all__ = ["ChatFrame", "Encoded", "Frame", "Refusal", "TrainOn", "turns_of"]
 
 TrainOn = Literal["last", "all"]
 
@@ -95,7 +93,7 @@ class ChatFrame(Frame):
         """
         if not row.prompt.strip():
             return Encoded([], None if row.response is None else [self.end_id])
-        escaped = Escaped(self.tokens, self._turns(row))
+        escaped = Escaped(self.tokens, turns_of(row, self._system))
         turns, trained = escaped.turns, _trained(row, escaped.turns, train_on)
         opening = self._render(turns[: trained[0]], opens=True)
         if row.response is None:
@@ -113,7 +111,7 @@ class ChatFrame(Frame):
 
     def shortened(self, row: Row, train_on: TrainOn, limit: int) -> list[int]:
         """The prompt without its oldest exchanges, as many as must go; then its last text is cut on the left."""
-        turns = self._turns(row)
+        turns = turns_of(row, self._system)
         turns = turns[: _trained(row, turns, train_on)[0]]
         escaped = Escaped(self.tokens, turns)
         first = 1 if turns[0].role == "system" else 0
@@ -127,12 +125,6 @@ class ChatFrame(Frame):
         front, back = escaped.ids(before), escaped.ids(after, behind=True)
         room = limit - len(front) - len(back)
         return front + self.tokens.content(turns[-1].content, behind=True)[-room:] + back if room > 0 else []
-
-    def _turns(self, row: Row) -> list[Turn]:
-        turns = [*row.context, Turn("user", row.prompt)]
-        if self._system is not None and turns[0].role != "system":
-            turns.insert(0, Turn("system", self._system))
-        return turns if row.response is None else [*turns, Turn("assistant", row.response)]
 
     def _spans(self, turns: Sequence[Turn], trained: Sequence[int], opening: str) -> list[str] | None:
         """The rendered conversation cut where trained turns begin and end: prompt, turn, between, turn ...
@@ -157,12 +149,22 @@ class ChatFrame(Frame):
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens))
-        except jinja2.TemplateError as error:
+        except Exception as error:  # A template is a program of others; what it raises is its own matter.
             roles = ", ".join(turn.role for turn in turns[:8]) + (", ..." if len(turns) > 8 else "")
             remedy = "take such turns out of the data, or use a model whose template has them"
             if self._system is not None:
                 remedy = "leave data.system out or set data.chat to never"
-            raise Refusal("SKD-M08", f"the chat template refuses the roles {roles}: {error}", remedy) from None
+            raise Refusal(
+                "SKD-M08", f"the chat template refuses the roles {roles}: {_first_line(error)}", remedy
+            ) from None
+
+
+def turns_of(row: Row, system: str | None) -> list[Turn]:
+    """All turns of a row; ``system`` in front where it has no such message of its own."""
+    turns = [*row.context, Turn("user", row.prompt)]
+    if system is not None and turns[0].role != "system":
+        turns.insert(0, Turn("system", system))
+    return turns if row.response is None else [*turns, Turn("assistant", row.response)]
 
 
 def _trained(row: Row, turns: Sequence[Turn], train_on: TrainOn) -> list[int]:
@@ -170,6 +172,11 @@ def _trained(row: Row, turns: Sequence[Turn], train_on: TrainOn) -> list[int]:
     if row.response is None:
         return [len(turns)]
     return [i for i, turn in enumerate(turns) if turn.role == "assistant"][0 if train_on == "all" else -1 :]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _squeezed(text: str) -> str:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from skd.config.sources import PROMPT, RESPONSE
 from skd.data.records import RowProblems, kind_of, names_of
 from skd.data.rows import Row, Turn
 from skd.errors import Problem
@@ -17,7 +18,7 @@ __all__ = ["USUAL_FIELDS", "Fields", "Messages", "shape_of"]
 
 logger = logging.getLogger(__name__)
 
-_USUAL = ("prompt", "response")
+_USUAL = (PROMPT, RESPONSE)
 _RELEASED = (("instruction", "response"), ("dialogue", "summary"))
 """Fields of the files of the paper's code."""
 _MESSAGES = "messages"

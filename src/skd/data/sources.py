@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     Source = FileSource | HubSource | TaskSource
 
-__all__ = ["OnBadRow", "load_rows"]
+__all__ = ["OnBadRow", "OnLeak", "load_rows", "load_sets", "tell_leak"]
 
 logger = logging.getLogger(__name__)
 
 OnBadRow = Literal["error", "skip"]
+OnLeak = Literal["warn", "error"]
 
 
 def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_least: int = 1) -> list[Row]:
@@ -57,6 +58,40 @@ def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_l
         found = f"{len(rows)} rows, but at least {at_least} are needed for one batch"
         raise DataError(Problem("SKD-D12", place, found, "add rows or lower the batch size"))
     return rows
+
+
+def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[list[Row]]:
+    """``load_rows`` of each set, with the problems of all in one DataError; a set without sources has no rows."""
+    loaded: list[list[Row]] = []
+    problems: list[Problem] = []
+    for sources in sets:
+        try:
+            loaded.append(load_rows(sources, on_bad_row=on_bad_row) if sources else [])
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(list(dict.fromkeys(problems)))
+    return loaded
+
+
+def tell_leak(train: Sequence[Row], validation: Sequence[Row], on_leak: OnLeak) -> None:
+    """Tell of validation rows that are training rows too, response included.
+
+    Raises DataError (SKD-D07) instead when ``on_leak`` is "error".
+    """
+    trained = {row: i for i, row in reversed([*enumerate(train)])}
+    leaked = [i for i, row in enumerate(validation) if row in trained]
+    if not leaked:
+        return
+    first = leaked[0]
+    found = (
+        f"{len(leaked)} of {len(validation)} rows are training rows too, first row {first}, which is training row "
+        f"{trained[validation[first]]}"
+    )
+    problem = Problem("SKD-D07", "data.validation", found, "take them out of one of the two")
+    if on_leak == "error":
+        raise DataError(problem)
+    logger.warning("%s: %s", problem.place, found)
 
 
 def _place(source: Source) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skd.errors import ModelError, Problem
+from skd.files import canonical
 
-__all__ = ["shared_vocab_size", "stop_ids"]
+__all__ = ["shared_vocab_size", "stop_ids", "vocabulary_digest"]
 
 _SHOWN = 5
 
@@ -33,6 +36,11 @@ def shared_vocab_size(tokenizers: dict[str, PreTrainedTokenizerBase], models: di
                 )
             )
     return size
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of the map from tokens to ids: equal for tokenizers whose ids mean the same."""
+    return hashlib.sha256(canonical(tokenizer.get_vocab())).hexdigest()
 
 
 def _require_equal(

@@ -9,7 +9,7 @@ from skd.objectives.objective import Objective, Reduction
 from skd.objectives.sampled import PolicyGradient, SampledReverseKL
 from skd.objectives.streams import PerAuthor
 from skd.objectives.targets import Plain, Taid, Target, Veto
-from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs
+from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs, top_evidence
 from skd.objectives.tokens import ResponseTokens, TokenLoss, Tokens, log_probs
 from skd.objectives.weights import ByAuthor, TeacherTopK, TokenWeights
 
@@ -43,4 +43,5 @@ __all__ = [
     "chunked_loss",
     "kl",
     "log_probs",
+    "top_evidence",
 ]

@@ -6,6 +6,7 @@ top-p 1). With g the gradient of log S(y), the expected gradient of each is that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,12 +46,13 @@ class PolicyGradient(_Sampled):
 
     def __call__(self, tokens: Tokens) -> Tensor:
         old_N = _old_logp(tokens)
-        advantage_N = _teacher_written(tokens) - old_N
+        teacher_N, impossible_N = _teacher_written(tokens)
+        advantage_N = teacher_N - old_N
         ratio_N = (tokens.student_written_N - old_N).exp()
-        if self.clip is None:
-            return -advantage_N * ratio_N
-        clipped_N = ratio_N.clamp(1.0 - self.clip, 1.0 + self.clip)
-        return -torch.minimum(advantage_N * ratio_N, advantage_N * clipped_N)
+        gain_N = advantage_N * ratio_N
+        if self.clip is not None:
+            gain_N = torch.minimum(gain_N, advantage_N * ratio_N.clamp(1.0 - self.clip, 1.0 + self.clip))
+        return (-gain_N).masked_fill(impossible_N, math.inf)
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class SampledReverseKL(_Sampled):
     """
 
     def __call__(self, tokens: Tokens) -> Tensor:
-        log_r_N = _teacher_written(tokens) - tokens.student_written_N
+        teacher_N, impossible_N = _teacher_written(tokens)
+        log_r_N = teacher_N - tokens.student_written_N
         ratio_N = (tokens.student_written_N - _old_logp(tokens)).exp()
-        return ratio_N * (torch.expm1(log_r_N) - log_r_N)
+        return (ratio_N * (torch.expm1(log_r_N) - log_r_N)).masked_fill(impossible_N, math.inf)
 
 
 def _old_logp(tokens: Tokens) -> Tensor:
@@ -72,7 +75,11 @@ def _old_logp(tokens: Tokens) -> Tensor:
     return tokens.student_written_N.detach() if kept_N is None else kept_N
 
 
-def _teacher_written(tokens: Tokens) -> Tensor:
+def _teacher_written(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """The teacher's log-prob of the token written, and where it is -inf. There the loss is infinite, and the student's
+    log-prob stands in, so that the gradient is finite as it is for the divergences."""
     if tokens.teacher_written_N is None:
         raise ValueError("this loss compares with the teacher, and teacher_written_N is None")
-    return tokens.teacher_written_N
+    impossible_N = tokens.teacher_written_N == -math.inf
+    stand_in_N = tokens.student_written_N.detach()
+    return torch.where(impossible_N, stand_in_N, tokens.teacher_written_N), impossible_N

@@ -5,6 +5,7 @@ A target carries no gradient: it is recomputed from the student at every step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,13 +40,13 @@ class Veto:
     """T x S^beta, normalised: the student's own doubt vetoes tokens it finds improbable (Jang et al., 2026, arXiv
     2601.07155). beta = 0 is the teacher; the paper lets it fall over training.
 
-    Raises ConfigError for a negative beta.
+    Raises ConfigError for a beta that is negative or not finite.
     """
 
     beta: Number = Schedule(1.0, 0.0)  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
-        _require("beta", self.beta, low=0.0, high=float("inf"))
+        _require("beta", self.beta, high=math.inf)
 
     def __call__(self, tokens: Tokens) -> Tensor:
         return _geometric(tokens, 1.0, tokens.value(self.beta))
@@ -62,7 +63,7 @@ class Taid:
     t: Number = Schedule(0.4, 1.0)  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
-        _require("t", self.t, low=0.0, high=1.0)
+        _require("t", self.t, high=1.0)
 
     def __call__(self, tokens: Tokens) -> Tensor:
         t = tokens.value(self.t)
@@ -70,19 +71,30 @@ class Taid:
 
 
 def _geometric(tokens: Tokens, teacher_power: float | Tensor, student_power: float | Tensor) -> Tensor:
-    """T^a x S^b [N, V], normalised. A power of 0 leaves a factor out, zero probabilities included."""
-    teacher_logp_NV = _power(tokens.given_teacher(), teacher_power)
-    logits_NV = teacher_logp_NV + _power(tokens.student_logp_NV.detach().float(), student_power)
-    return logits_NV - logits_NV.logsumexp(-1, keepdim=True)
+    """T^a x S^b [N, V], normalised. A power of 0 leaves a factor out, zero probabilities included.
+
+    With b = 0 it is T to the last bit, for then a is 1. It is T too where the product has no mass, because every id
+    lacks it in one of the two.
+    """
+    teacher_logp_NV = tokens.given_teacher()
+    student_logp_NV = tokens.student_logp_NV.detach().float()
+    logits_NV = _power(teacher_logp_NV, teacher_power) + _power(student_logp_NV, student_power)
+    total_N1 = logits_NV.logsumexp(-1, keepdim=True)
+    is_teacher_N1 = (total_N1 == -math.inf) | (_column(student_power, logits_NV) == 0.0)
+    return torch.where(is_teacher_N1, teacher_logp_NV, logits_NV - total_N1)
 
 
 def _power(logp_NV: Tensor, power: float | Tensor) -> Tensor:
-    power_N1 = torch.as_tensor(power, dtype=torch.float32, device=logp_NV.device).reshape(-1, 1)
+    power_N1 = _column(power, logp_NV)
     return torch.where(power_N1 == 0.0, 0.0, logp_NV * power_N1)
 
 
-def _require(name: str, number: Number, low: float, high: float) -> None:
+def _column(power: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(power, dtype=torch.float32, device=like.device).reshape(-1, 1)
+
+
+def _require(name: str, number: Number, high: float) -> None:
     for value in ends(number):
-        if not low <= value <= high:
-            found = f"{name} is {value}; it must be at least {low:g} and at most {high:g}"
+        if not (0.0 <= value <= high and math.isfinite(value)):
+            found = f"{name} is {value}; it must be {'0 or more' if high == math.inf else f'in [0, {high:g}]'}"
             raise ConfigError(Problem("SKD-C07", f"objective.target.{name}", found, "leave it out for the paper's"))

@@ -11,9 +11,13 @@ from torch import Tensor
 
 from skd.errors import ConfigError, Problem
 from skd.objectives.tokens import log_probs
-from skd.types import Head
+from skd.types import Head, TopEvidence
 
-__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head"]
+__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head", "top_evidence"]
+
+
+_CHUNK = 256
+"""Tokens whose log-probs over the whole vocabulary are in memory at once."""
 
 
 class TeacherView(Protocol):
@@ -110,12 +114,11 @@ class TopLogProbs:
 
 def _bucketed(logp_CV: Tensor, ids_CK: Tensor) -> Tensor:
     """Log-probs [C, K + 1] of the ids, and of all others together."""
-    top_CK = logp_CV.gather(-1, ids_CK)
-    if ids_CK.shape[-1] == logp_CV.shape[-1]:
-        # The gradient of a sum over nothing is not NaN but none.
-        return torch.nn.functional.pad(top_CK, (0, 1), value=-math.inf)
-    others_C1 = logp_CV.scatter(-1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([top_CK, others_C1], dim=-1)
+    others_CV = logp_CV.scatter(-1, ids_CK, -math.inf)
+    # Where the others have no mass, as when there are none, their sum has no gradient; logsumexp would give NaN.
+    without_C1 = others_CV.detach().amax(-1, keepdim=True) == -math.inf
+    others_C1 = others_CV.masked_fill_(without_C1, 0.0).logsumexp(-1, keepdim=True)
+    return torch.cat([logp_CV.gather(-1, ids_CK), others_C1.masked_fill(without_C1, -math.inf)], dim=-1)
 
 
 def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False) -> Head:
@@ -127,6 +130,23 @@ def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False
         weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
     weight_VD.requires_grad_(weight_grad)
     return replace(head, weight_VD=weight_VD, bias_V=None if bias_V is None else bias_V.requires_grad_(bias_grad))
+
+
+@torch.no_grad()
+def top_evidence(teacher: HiddenStates, written_N: Tensor, k: int) -> TopEvidence:
+    """The ``k`` most probable ids at each token, at most V, with what TopLogProbs needs to know of the others."""
+    parts = [_top_evidence(teacher, written_N, k, slice(i, i + _CHUNK)) for i in range(0, len(teacher), _CHUNK)]
+    if not parts:
+        k = min(k, len(teacher.head.weight_VD))
+        return TopEvidence(written_N.new_zeros(0, k), torch.zeros(0, k + 1), torch.zeros(0))
+    ids, logps, written = zip(*parts, strict=True)
+    return TopEvidence(torch.cat(ids), torch.cat(logps), torch.cat(written))
+
+
+def _top_evidence(teacher: HiddenStates, written_N: Tensor, k: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    logp_CV = log_probs(teacher.head.logits(teacher.hidden_ND[rows]))
+    ids_CK = logp_CV.topk(min(k, logp_CV.shape[-1]), dim=-1).indices
+    return ids_CK, _bucketed(logp_CV, ids_CK), _at(logp_CV, written_N[rows])
 
 
 def _at(values_CV: Tensor, ids_C: Tensor) -> Tensor:

@@ -81,9 +81,10 @@ class TeacherTopK:
             raise ConfigError(problems)
 
     def __call__(self, tokens: ResponseTokens, teacher: TeacherView | None) -> Tensor:
-        if teacher is None:
+        if len(tokens) == 0:
             return torch.zeros(0, device=tokens.ids_N.device)
+        if teacher is None:
+            raise ValueError("these weights ask the teacher, and teacher is None")
         rows = [slice(start, start + _CHUNK) for start in range(0, len(tokens), _CHUNK)]
-        among = [teacher.among_top(tokens.ids_N[chunk], self.k, chunk) for chunk in rows]
-        among_N = torch.cat(among) if among else torch.zeros(0, dtype=torch.bool, device=tokens.ids_N.device)
+        among_N = torch.cat([teacher.among_top(tokens.ids_N[chunk], self.k, chunk) for chunk in rows])
         return torch.where(among_N, 1.0, self.rejected)

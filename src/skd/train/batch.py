@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from skd.models import Pair, body, padded_sequences, predicting
-from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, chunked_loss
-from skd.types import LossSum, Rollout
+from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, TopLogProbs, chunked_loss
+from skd.types import Evidence, LossSum, Rollout, TopEvidence
 
-__all__ = ["MicroBatch", "StudentLoss", "collate", "response_tokens", "teacher_view"]
+__all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "response_tokens", "teacher_view"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class MicroBatch:
     tokens: ResponseTokens
     weight_N: Tensor
     """float32: what the objective gives each token, not yet divided by the total weight."""
-    evidence: Tensor | None
-    """What the teacher knows at the tokens; None when the objective needs no teacher."""
+    evidence: Tensor | TopEvidence | None
+    """What is known of the teacher at the tokens; None when the objective needs no teacher, or at no token."""
     progress: float
     """Share of the training done, for schedules."""
 
@@ -36,7 +36,7 @@ def collate(
     rollout: Rollout,
     rows: Sequence[int],
     weights: Sequence[Tensor],
-    evidence: Sequence[Tensor] | None,
+    evidence: Evidence | None,
     progress: float,
     device: torch.device,
 ) -> MicroBatch:
@@ -44,7 +44,7 @@ def collate(
 
     Args:
         weights: float32 [L] of each response of the rollout.
-        evidence: [L, D_teacher] of each of ``rows``, in that order.
+        evidence: what is known of the teacher at each of ``rows``, in that order.
         progress: share of the training done.
     """
     prompts, responses = [rollout.prompt_ids[row] for row in rows], [rollout.response_ids[row] for row in rows]
@@ -57,7 +57,7 @@ def collate(
         response_lengths=[len(ids) for ids in responses],
         tokens=response_tokens(rollout, rows, device),
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
-        evidence=torch.cat(list(evidence)).to(device) if evidence else None,
+        evidence=joined_evidence(evidence, device) if evidence else None,
         progress=progress,
     )
 
@@ -78,8 +78,25 @@ def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat(list(parts)) if parts else torch.zeros(0, dtype=dtype)
 
 
-def teacher_view(pair: Pair, evidence: Tensor | None, device: torch.device) -> TeacherView:
-    """What the teacher knows at some tokens; without evidence, at none."""
+def joined_evidence(evidence: Evidence, device: torch.device) -> Tensor | TopEvidence:
+    """That of several responses, at their tokens one after the other."""
+    stored = [part for part in evidence if isinstance(part, TopEvidence)]
+    if not stored:
+        return torch.cat([part for part in evidence if isinstance(part, Tensor)]).to(device)
+    return TopEvidence(
+        ids_LK=torch.cat([part.ids_LK for part in stored]).long().to(device),
+        logp_LB=torch.cat([part.logp_LB for part in stored]).to(device),
+        written_L=torch.cat([part.written_L for part in stored]).to(device),
+    )
+
+
+def teacher_view(pair: Pair, evidence: Tensor | TopEvidence | None, device: torch.device) -> TeacherView:
+    """What is known of the teacher at some tokens; without evidence, at none."""
+    if evidence is None and pair.teacher is None:
+        nothing = torch.zeros(0, 1, device=device)
+        evidence = TopEvidence(nothing.long(), torch.zeros(0, 2, device=device), nothing[:, 0])
+    if isinstance(evidence, TopEvidence):
+        return TopLogProbs(evidence.ids_LK, evidence.logp_LB, evidence.written_L)
     head = pair.teacher_head()
     if evidence is None:
         evidence = torch.zeros(0, head.weight_VD.shape[1], device=device)

@@ -69,12 +69,8 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     return Objective(token_loss, target, weights, config.temperature, config.reduction)
 
 
-def build_policy(config: RunConfig, objective: Objective) -> Policy:
-    """The policy of a config, with its sampling settings.
-
-    Evidence is kept only where the objective needs the teacher and ``sampling.evidence`` is ``keep``; otherwise the
-    training step computes it by one more forward.
-    """
+def build_policy(config: RunConfig, *, evidence: bool, student_logp: bool = False) -> Policy:
+    """The policy of a config, with its sampling settings; the flags say what its rollouts keep for the loss."""
     settings = config.sampling
     sampling = Sampling(
         student_warp=Warp(settings.student.temperature, settings.student.top_p),
@@ -83,7 +79,8 @@ def build_policy(config: RunConfig, objective: Objective) -> Policy:
         slots=settings.slots,
         responses_per_prompt=settings.responses_per_prompt,
         stop_strings=tuple(settings.stop_strings),
-        evidence=objective.needs_teacher and settings.evidence == "keep",
+        evidence=evidence,
+        student_logp=student_logp,
     )
     return _policy(config.policy, sampling)
 

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from skd.errors import CheckpointError, Problem, ResourceError
 from skd.faults import point
+from skd.files import canonical, fsync_directory, write_atomic, write_hashed, write_safetensors
 from skd.train.directory import defect, prune, remove, set_aside
-from skd.train.files import canonical, fsync_directory, write_atomic, write_hashed, write_safetensors
 from skd.train.manifest import (
     CONFIG_FILE,
     FORMAT,

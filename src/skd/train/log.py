@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from skd.train.files import write_atomic
+from skd.files import write_atomic
 
 __all__ = ["JsonLines", "Metrics", "RunLog"]
 

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 
 from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
 from skd.errors import CheckpointError, Problem
+from skd.files import write_atomic
 from skd.models import Pair, export_student
 from skd.models.card import model_card
 from skd.train.checkpoint import TrainState, load, require_space, save
 from skd.train.directory import remove_stale
-from skd.train.files import write_atomic
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
 from skd.train.progress import Display

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from skd.train.files import FileRecord, canonical
+from skd.files import FileRecord, canonical
 
 __all__ = ["FORMAT", "manifest_bytes", "read_manifest"]
 

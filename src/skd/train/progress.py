@@ -41,14 +41,14 @@ class Display:
         self._bar: Progress | None = None
 
     @contextmanager
-    def running(self, total_steps: int, first_step: int) -> Iterator[None]:
+    def running(self, total_steps: int, first_step: int, unit: str = "step") -> Iterator[None]:
         """Show the progress of a run of which ``first_step`` steps are done, as long as the block lasts."""
-        self._total, self._first, self._started = total_steps, first_step, time.monotonic()
+        self._total, self._first, self._started, self._unit = total_steps, first_step, time.monotonic(), unit
         self._said = -math.inf
         if not (self._enabled and self._console.is_terminal):
             yield
             return
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        columns = (TextColumn(unit), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
         with Progress(*columns, TimeRemainingColumn(), console=self._console) as self._bar:
             self._task = self._bar.add_task("", total=total_steps, completed=first_step)
             yield
@@ -60,7 +60,7 @@ class Display:
             self._bar.update(self._task, completed=step, description=_summary(metrics))
         elif step == self._total or time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            self.say(f"step {step}/{self._total}  {_summary(metrics)}  left {self._time_left(step)}")
+            self.say(f"{self._unit} {step}/{self._total}  {_summary(metrics)}  left {self._time_left(step)}")
 
     def say(self, text: str | Text) -> None:
         """Print a line above the bar. The text is shown as it is; mark-up in it means nothing."""
@@ -81,8 +81,10 @@ class Display:
 
 
 def _summary(metrics: Mapping[str, float | int | None]) -> str:
-    parts = [f"loss {metrics['loss']:.4f}"]
+    parts = [f"loss {metrics['loss']:.4f}"] if "loss" in metrics else []
     acceptance = metrics.get("acceptance_rate")
     if acceptance is not None and math.isfinite(acceptance):
         parts.append(f"acceptance {acceptance:.1%}")
-    return "  ".join([*parts, f"{metrics['tokens_per_second']:,.0f} tokens/s"])
+    if (rate := metrics.get("tokens_per_second")) is not None:
+        return "  ".join([*parts, f"{rate:,.0f} tokens/s"])
+    return "  ".join([*parts, f"{metrics['tokens']:,} tokens"])

@@ -16,8 +16,8 @@ from skd.config import RunConfig
 from skd.models import Pair, score
 from skd.objectives import Objective
 from skd.policies import Policy
-from skd.train.batch import StudentLoss, response_tokens, teacher_view
-from skd.types import Prompts, Rollout
+from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
+from skd.types import Evidence, Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
 
@@ -72,12 +72,12 @@ class Run:
         everyone: Tensor = self.accelerator.gather(torch.tensor([value], device=self.accelerator.device))
         return int(everyone.max())
 
-    def evidence(self, rollout: Rollout, rows: Sequence[int]) -> list[Tensor] | None:
-        """The teacher's hidden states for these responses: kept by the sampler, or computed now."""
+    def evidence(self, rollout: Rollout, rows: Sequence[int]) -> Evidence | None:
+        """What is known of the teacher at these responses: kept by the policy, or computed now."""
         if not self.objective.needs_teacher or not rows:
             return None
         if rollout.evidence is not None:
-            return [rollout.evidence[row] for row in rows]
+            return rollout.select(rows).evidence
         prompts = [rollout.prompt_ids[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
         return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
@@ -95,7 +95,8 @@ class Run:
             teacher = None
             if objective.weights.needs_teacher and len(tokens):
                 evidence = self.evidence(rollout, [row])
-                teacher = teacher_view(self.pair, None if evidence is None else evidence[0].to(device), device)
+                joined = None if evidence is None else joined_evidence(evidence, device)
+                teacher = teacher_view(self.pair, joined, device)
             weight_L = objective.weights(tokens, teacher).cpu()
             weights.append(weight_L if rollout.masks is None else weight_L * rollout.masks[row])
         return objective.reduced(weights)

@@ -8,21 +8,25 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import PolicyConfig, RunConfig
+from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.chat import encode_prompts
 from skd.data.rows import Row
-from skd.data.sources import load_rows
+from skd.data.sources import tell_leak
 from skd.models import Pair, load_pair
+from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
+from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "prepare", "total_steps"]
+__all__ = ["PromptSource", "prepare", "prepare_prompts", "total_steps"]
 
 PromptSource = Prompts | Sequence[str]
 """Prompts as token ids, or as text."""
+Rows = PromptSource | list[Row] | StoredResponses
+"""A set before it is encoded."""
 
 
 def total_steps(config: RunConfig, num_prompts: int) -> int:
@@ -45,10 +49,15 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    sources, bad = config.data.validation, config.data.on_bad_row
-    train_rows = load_rows(config.data.train, on_bad_row=bad) if prompts is None else prompts
-    validation_rows = load_rows(sources, on_bad_row=bad) if validation is None and sources is not None else validation
+    train_rows, validation_rows = _rows(config.data, prompts, validation)
+    objective = build_objective(config.objective)
+    without_teacher = (config if pair is None else pair).teacher is None
+    if without_teacher:
+        stored = [rows for rows in (train_rows, validation_rows) if isinstance(rows, StoredResponses)]
+        require_evidence(objective, stored)
     pair = pair or _load(config, accelerator)
+    if isinstance(train_rows, StoredResponses):
+        pair.provenance["responses"] = train_rows.provenance
     train_set = _encoded(config, pair, train_rows)
     held_out = None
     if validation_rows is not None:
@@ -58,14 +67,17 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    objective = build_objective(config.objective)
     loss = StudentLoss(pair, objective, config.train.precision)
     optimizer = adamw(pair.student, config)
+    # At another temperature than the rollout's the two log-probs could not be compared.
+    student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
+    # Stored evidence cannot be computed again.
+    evidence = objective.needs_teacher and (config.sampling.evidence == "keep" or without_teacher)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config, objective),
+        policy=build_policy(config, evidence=evidence, student_logp=student_logp),
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -75,6 +87,24 @@ def prepare(
         loss=loss,
         optimizer=optimizer,
     )
+
+
+def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
+    """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
+    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row)
+    pair = pair or _load(config, accelerator)
+    prompts = _encoded(config, pair, rows)
+    _require_fitting(config, pair, prompts)
+    return pair, prompts
+
+
+def _rows(data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None) -> tuple[Rows, Rows | None]:
+    """Training and validation rows: those given, else those that the configuration names."""
+    wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
+    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
+    if isinstance(train, list) and isinstance(held_out, list):
+        tell_leak(train, held_out, data.on_leak)
+    return train if prompts is None else prompts, held_out or validation
 
 
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
@@ -118,8 +148,10 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     )
 
 
-def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row]) -> Prompts:
+def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row] | StoredResponses) -> Prompts:
     """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
+    if isinstance(source, StoredResponses):
+        return prompts_of(source, pair)
     if isinstance(source, Prompts):
         return source
     rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]

@@ -18,9 +18,9 @@ from skd.data.batching import micro_batches
 from skd.data.order import batch_at
 from skd.errors import NumericsError, Problem
 from skd.faults import point
+from skd.files import write_atomic
 from skd.policies import RolloutKey
 from skd.train.batch import collate
-from skd.train.files import write_atomic
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from skd.files import write_atomic
 from skd.models import score
 from skd.objectives import kl, log_probs
 from skd.policies import RolloutKey
 from skd.train.batch import collate
-from skd.train.files import write_atomic
 from skd.train.run import Run
 from skd.train.step import row_batches
 from skd.types import TEACHER, Head, Rollout
@@ -78,7 +78,8 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     student_hidden = score(pair.student, viewed.prompt_ids, viewed.response_ids, budget)
     teacher_hidden = None
     if pair.teacher is not None:
-        teacher_hidden = viewed.evidence or score(pair.teacher, viewed.prompt_ids, viewed.response_ids, budget)
+        kept = [states for states in viewed.evidence or () if isinstance(states, Tensor)]
+        teacher_hidden = kept or score(pair.teacher, viewed.prompt_ids, viewed.response_ids, budget)
     responses = []
     for row in range(len(viewed)):
         student_logp = _log_probs(pair.student_head(), student_hidden[row])

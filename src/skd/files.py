@@ -33,6 +33,8 @@ _DTYPE_NAMES = {
     torch.float16: "F16",
     torch.float64: "F64",
     torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
 }
 
 
@@ -70,8 +72,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
 
 def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     header: dict[str, object] = {}
+    # Wide numbers first: each then starts at a multiple of its size, without which readers cannot map it.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     end = 0
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in ordered:
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": _DTYPE_NAMES[tensor.dtype],
@@ -82,7 +86,7 @@ def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memor
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little")
     yield text
-    for _, tensor in sorted(tensors.items()):
+    for _, tensor in ordered:
         if tensor.numel():
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             yield flat.view(torch.uint8).numpy().data

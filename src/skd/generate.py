@@ -1,0 +1,206 @@
+"""``skd generate --config``: write the responses to a run's training rows once, to be trained from many times.
+
+Each shard holds the responses to 64 prompts and is whole or absent. A response depends on the seed and the number of
+its prompt only, and a shard on nothing before it: so a run that was killed goes on after its last whole shard and
+leaves the bytes that it would have left anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from skd.config import RunConfig
+from skd.errors import CheckpointError, ConfigError, Problem, ResourceError
+from skd.faults import point
+from skd.files import canonical, fsync_directory, write_atomic, write_safetensors
+from skd.models import Pair
+from skd.models.vocabulary import vocabulary_digest
+from skd.objectives import HiddenStates, top_evidence
+from skd.policies import RolloutKey
+from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
+from skd.train.build import build_policy
+from skd.train.lock import RunLock
+from skd.train.progress import Display
+from skd.train.resume import differences
+from skd.train.run import fingerprint
+from skd.train.setup import prepare_prompts
+from skd.types import Prompts, Rollout, TopEvidence
+from skd.versions import versions
+
+__all__ = ["SHARD_PROMPTS", "generate_responses"]
+
+SHARD_PROMPTS = 64
+"""Prompts of a shard. Part of what fixes the bytes: another number would cut the responses differently."""
+
+
+def generate_responses(
+    config: RunConfig,
+    directory: str | Path,
+    top_k: int | None = None,
+    *,
+    pair: Pair | None = None,
+    display: bool = True,
+) -> Index:
+    """Write the responses of the config's policy to all its training rows, as in epoch 0 at the start of a training.
+
+    Args:
+        config: policy, sampling, data, models and seed are used; objective and training settings are not.
+        directory: where to; a directory that an earlier call left unfinished is continued.
+        top_k: ids of the teacher to store at each token, with their log-probs; None stores no evidence.
+        pair: models already loaded, instead of those the configuration names.
+        display: show the progress on standard error.
+
+    Raises:
+        ConfigError: evidence is asked for and there is no teacher.
+        CheckpointError: the directory is in use, or holds something else (SKD-K14, SKD-K15).
+        ResourceError: the directory cannot be written to; shards already there are whole.
+        DataError, ModelError, RemoteError, NumericsError: as in training.
+    """
+    directory = Path(directory)
+    if top_k is not None and (config if pair is None else pair).teacher is None:
+        found = "evidence is what the teacher thinks of each token, and teacher is missing"
+        raise ConfigError(Problem("SKD-C10", "--evidence", found, "add teacher: PATH, or leave --evidence out"))
+    shown = Display(enabled=display)
+    with RunLock(directory):
+        _require_ours(directory)
+        _refuse_others(directory, {"settings": _settings(config)}, top_k)
+        pair, prompts = prepare_prompts(config, Accelerator(mixed_precision="no"), pair)
+        top_k = None if top_k is None else min(top_k, pair.vocab_size)
+        index = _continued(directory, _new_index(config, pair, prompts, top_k), shown)
+        return _write_shards(directory, config, pair, prompts, index, shown)
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What of a config the responses depend on."""
+    values = config.model_dump(mode="json")
+    sampling = {key: value for key, value in values["sampling"].items() if key not in ("slots", "evidence")}
+    data = {key: value for key, value in values["data"].items() if key != "validation"}
+    settings = {key: values[key] for key in ("teacher", "student", "policy")}
+    return {**settings, "data": data, "sampling": sampling, "seed": config.train.seed}
+
+
+def _new_index(config: RunConfig, pair: Pair, prompts: Prompts, top_k: int | None) -> Index:
+    settings = _settings(config)
+    return Index(
+        vocab_size=pair.vocab_size,
+        vocabulary=vocabulary_digest(pair.tokenizer),
+        top_k=top_k,
+        origin={
+            "settings": settings,
+            "settings_digest": hashlib.sha256(canonical(settings)).hexdigest(),
+            "prompts": fingerprint(prompts),
+            "models": pair.provenance,
+            "versions": versions(),
+        },
+    )
+
+
+def _require_ours(directory: Path) -> None:
+    """Raises CheckpointError (SKD-K15) for a directory of other files; removes what killed writes left."""
+    names = {path.name for path in directory.iterdir()}
+    for name in names:
+        if name.startswith(".tmp-"):
+            (directory / name).unlink()
+    others = sorted(name for name in names if not name.startswith("."))
+    if others and not names & {INDEX_FILE, UNFINISHED_FILE}:
+        found = f"holds {others[0]} and no index of stored responses"
+        raise CheckpointError(Problem("SKD-K15", str(directory), found, "name a new directory"))
+
+
+def _earlier(directory: Path) -> Index | None:
+    """The index that an earlier call left. Raises DataError for a broken one."""
+    for name in (INDEX_FILE, UNFINISHED_FILE):
+        if (directory / name).exists():
+            return read_index(directory, name)
+    return None
+
+
+def _refuse_others(directory: Path, origin: Mapping[str, Any], top_k: int | None) -> None:
+    """Raises CheckpointError (SKD-K14) when the directory is of responses that were made in another way."""
+    earlier = _earlier(directory)
+    if earlier is None:
+        return
+    saved = {"evidence": {"top_k": earlier.top_k}, **{key: earlier.origin[key] for key in origin}}
+    top_k = None if top_k is None else min(top_k, earlier.vocab_size)
+    found = differences(saved, {"evidence": {"top_k": top_k}, **origin})
+    if found:
+        listed = ", ".join(f"{each.key} {each.saved} (now {each.current})" for each in found)
+        remedy = "put it back, or name a new directory"
+        raise CheckpointError(Problem("SKD-K14", str(directory), f"holds responses made with {listed}", remedy))
+
+
+def _continued(directory: Path, index: Index, shown: Display) -> Index:
+    """With the shards that are already there and whole, up to the first that is not."""
+    _refuse_others(directory, index.origin, index.top_k)
+    earlier = _earlier(directory)
+    whole: list[ShardRecord] = []
+    for shard in () if earlier is None else earlier.shards:
+        reason = defect(directory, shard)
+        if reason is not None:
+            shown.say(f"{shard.name} was refused: {reason}; it is written again")
+            break
+        whole.append(shard)
+    if whole:
+        shown.say(f"{len(whole)} shards in {directory} are whole: going on after them")
+    return replace(index, shards=tuple(whole))
+
+
+def _write_shards(
+    directory: Path, config: RunConfig, pair: Pair, prompts: Prompts, index: Index, shown: Display
+) -> Index:
+    policy, seed = build_policy(config, evidence=index.top_k is not None), config.train.seed
+    starts = range(0, len(prompts), SHARD_PROMPTS)
+    unfinished = directory / UNFINISHED_FILE
+    with shown.running(len(starts), len(index.shards), unit="shard"), _disk_faults(directory):
+        if len(index.shards) == len(starts) and not unfinished.exists():
+            return index
+        write_atomic(unfinished, index.text())
+        (directory / INDEX_FILE).unlink(missing_ok=True)
+        for number in range(len(index.shards), len(starts)):
+            chosen = prompts.select(range(starts[number], min(starts[number] + SHARD_PROMPTS, len(prompts))))
+            rollout = policy.rollout(pair, chosen, RolloutKey(seed, [0] * len(chosen)))
+            index = replace(index, shards=(*index.shards, _write(directory, number, pair, rollout, index.top_k)))
+            write_atomic(unfinished, index.text())
+            shown.step(number + 1, {"tokens": index.num_tokens, "acceptance_rate": rollout.acceptance_rate})
+            point("generate.shard")
+        os.replace(unfinished, directory / INDEX_FILE)
+        fsync_directory(directory)
+    return index
+
+
+def _write(directory: Path, number: int, pair: Pair, rollout: Rollout, top_k: int | None) -> ShardRecord:
+    name = ShardRecord.name_of(number)
+    beside = directory / f".tmp-{name}-{os.getpid()}"
+    evidence = None if top_k is None else _evidence(pair, rollout, top_k)
+    record = write_safetensors(beside, shard_tensors(rollout, evidence))
+    point("generate.rename")
+    os.replace(beside, directory / name)
+    fsync_directory(directory)
+    return ShardRecord(name, len(rollout), rollout.num_tokens, record.bytes, record.sha256)
+
+
+def _evidence(pair: Pair, rollout: Rollout, top_k: int) -> list[TopEvidence]:
+    head, parts = pair.teacher_head(), []
+    for hidden_LD, ids_L in zip(rollout.evidence or (), rollout.response_ids, strict=True):
+        assert isinstance(hidden_LD, Tensor), "a pair with a teacher keeps its hidden states"
+        parts.append(top_evidence(HiddenStates(hidden_LD, head), ids_L.to(hidden_LD.device), top_k))
+    return parts
+
+
+@contextmanager
+def _disk_faults(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        found = f"cannot be written to ({error.strerror}); the shards that are there are whole"
+        remedy = "free space or make it writable, and run the same command again"
+        raise ResourceError(Problem("SKD-K04", str(directory), found, remedy)) from error
