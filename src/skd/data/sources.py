@@ -114,9 +114,7 @@ def _source_rows(source: Source, on_bad_row: OnBadRow) -> list[Row]:
         raise DataError(problems.shown())
     if problems.num_rows:
         listed = "\n".join(str(problem) for problem in problems.shown())
-        logger.warning(
-            "%s: %d rows are left out (data.on_bad_row: skip)\n%s", _place(source), problems.num_rows, listed
-        )
+        logger.warning("%s: left out as data.on_bad_row says skip: %d\n%s", _place(source), problems.num_rows, listed)
     if not rows:
         raise DataError(
             Problem("SKD-D01", _place(source), "the file holds no rows", "give a file with at least one row")
