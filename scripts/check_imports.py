@@ -1,7 +1,7 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, generate -> train, evaluate, report, live -> policies, objectives, responses
-        -> models -> sampling, data -> config, display, types, files, text, faults, errors
+    cli -> quickstart, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
+        -> models -> sampling, data -> config, rendering, model_files, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -17,7 +17,21 @@ from scripts.findings import ROOT, Finding, finish, parse, python_files
 
 __all__ = ["ALLOWED", "DEFERRED", "check"]
 
-_GROUND = frozenset({"config", "display", "errors", "faults", "files", "schedule", "text", "types", "versions"})
+_GROUND = frozenset(
+    {
+        "config",
+        "display",
+        "errors",
+        "faults",
+        "files",
+        "model_files",
+        "rendering",
+        "schedule",
+        "text",
+        "types",
+        "versions",
+    }
+)
 _MATERIAL = _GROUND | {"data", "models", "sampling"}
 _METHOD = _MATERIAL | {"objectives", "policies"}
 
@@ -31,19 +45,22 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "types": frozenset({"errors"}),
     "schedule": frozenset({"errors"}),
     "config": frozenset({"errors"}),
+    "model_files": frozenset({"config", "errors"}),
+    "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "responses": frozenset({"errors", "files", "types"}),
-    "train": _METHOD | {"responses"},
+    "check": _GROUND | {"data", "models", "objectives", "responses", "sampling"},
+    "train": _METHOD | {"check", "responses"},
     "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"evaluate", "generate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD | {"check", "evaluate", "generate", "live", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import skd.check
 import skd.evaluate.command
 import skd.live
 import skd.quickstart
 import skd.report
 import skd.train.loop
+from skd.check import Checked
 from skd.cli import main
 from skd.config import load_config
 from skd.errors import CheckpointError, ModelError, Problem
@@ -23,6 +25,7 @@ from skd.live import GenerateOptions
 
 Output = Callable[[], tuple[str, str]]
 
+CHECKED = Checked((), None, None, "")
 CONFIG = "method: sft\nstudent: s\ndata: {train: rows.json}\n"
 
 
@@ -58,6 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
+    monkeypatch.setattr(skd.check, "check", lambda config: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
@@ -71,7 +75,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must"}
+    assert kwargs == {"resume": "must", "checked": CHECKED}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``skd train | generate | evaluate | quickstart | report``.
+"""The command line: ``skd train | check | generate | evaluate | quickstart | report``.
 
 Nothing heavy is imported before a command needs it, so help and mistakes answer at once. Exit codes are those of
 ``skd.errors``; 130 after Ctrl-C, 141 when the reader of a pipe has gone, 70 for a fault of ours.
@@ -101,9 +101,38 @@ def train(
     if print_config:
         print(dump_config(run_config, docs=True), end="")
         return
+    from skd.check import check as look
+
+    found = look(run_config)
+    found.require()
+    # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(run_config, resume=resume.value)
+    run(run_config, resume=resume.value, checked=found)
+
+
+@app.command()
+def check(
+    config: Annotated[str, typer.Argument(help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as train.lr=2e-5.", show_default=False)
+    ] = None,
+    fail_on_leak: Annotated[
+        bool, typer.Option("--fail-on-leak", help="A validation prompt that is also trained on is an error.")
+    ] = False,
+) -> None:
+    """Find what is wrong with a run before anything is spent: all of it at once, and no weight is read."""
+    from skd.check import Part
+    from skd.check import check as run
+    from skd.config import load_config
+
+    def show(part: Part) -> None:
+        print("\n".join(part.lines()), flush=True)
+
+    found = run(load_config(config, overrides or []), say=show, fail_on_leak=fail_on_leak)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+    print(visible(f"ok: {found.summary}"))
 
 
 def _finite(value: float) -> float:
@@ -314,7 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SkdError as error:
-        _print_error(str(error))
+        from skd.config.credentials import hidden
+
+        _print_error(hidden(str(error)))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -385,13 +416,13 @@ def _fault(error: Exception) -> str:
     import tempfile
     import traceback
 
-    from skd.config.credentials import quoted
+    from skd.config.credentials import hidden, quoted
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="skd-traceback-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
     ) as file:
-        file.write("".join(traceback.format_exception(error)))
-    what = f"{type(error).__name__}: {quoted(str(error), 200)[1:-1]}"
+        file.write(hidden("".join(traceback.format_exception(error))))
+    what = f"{type(error).__name__}: {quoted(hidden(str(error)), 200)[1:-1]}"
     return f"error[SKD-70] unexpected {what}; this is a fault of skd: please report it with {file.name}"
 
 

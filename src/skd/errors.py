@@ -28,6 +28,7 @@ __all__ = [
     "RemoteError",
     "ResourceError",
     "SkdError",
+    "joined",
 ]
 
 
@@ -45,8 +46,12 @@ class Problem:
     """The way out, in the imperative."""
 
     def __str__(self) -> str:
+        return self.line("error")
+
+    def line(self, level: str) -> str:
+        """The message, opened by ``level``: "error", or "warning" where the run may go on."""
         place = f" {self.place}:" if self.place else ""
-        return f"error[{self.code}]{place} {self.found}; {self.remedy}"
+        return f"{level}[{self.code}]{place} {self.found}; {self.remedy}"
 
 
 class SkdError(Exception):
@@ -99,3 +104,9 @@ class ResourceError(SkdError):
     """Disk or memory does not suffice."""
 
     exit_code = 8
+
+
+def joined(errors: Sequence[SkdError]) -> SkdError:
+    """One error with the problems of all, of the class of the gravest: the one with the lowest exit code."""
+    ordered = sorted(errors, key=lambda error: error.exit_code)
+    return type(ordered[0])([problem for error in ordered for problem in error.problems])

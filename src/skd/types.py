@@ -329,6 +329,7 @@ class LossSum:
     token_loss_N: Tensor
     """float32 [N], detached: the unweighted loss of each token."""
     token_nll_N: Tensor
-    """float32 [N], detached: its negative log-likelihood under the student, for the logs."""
+    """float32 [N], detached: its negative log-likelihood under the student at the loss temperature, for the logs."""
     token_kl_N: Tensor | None = None
-    """float32 [N], detached: the forward KL to the teacher there, for the logs; None without a teacher."""
+    """float32 [N], detached: the forward KL to the teacher there, likewise; None without a teacher. Over the buckets of
+    the evidence where only the teacher's most probable ids are known."""

@@ -12,7 +12,6 @@ from skd.data.chat import encode_prompts
 from skd.data.rows import Row
 from skd.errors import ConfigError, DataError, ModelError
 
-pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -14,7 +14,6 @@ from skd.types import Prompts
 from tests.data.families import FAMILIES, Family, expected
 
 CONTEXT = (Turn("system", "be brief"), Turn("user", "hi"), Turn("assistant", "yo"))
-pytestmark = pytest.mark.usefixtures("trusted_templates")
 CHATS = [name for name, family in FAMILIES.items() if family.template]
 
 

@@ -121,7 +121,6 @@ def row_of(turns: Sequence[Turn]) -> Row:
     return Row(prompt.content, response.content, tuple(context))
 
 
-@pytest.mark.usefixtures("trusted_templates")
 @pytest.mark.parametrize("name", ["llama2", "llama3", "gemma", "qwen2", "phi3", "mistral"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
@@ -148,7 +147,6 @@ def test_each_trained_turn_is_what_it_was_as_the_last_one(name: str, data: st.Da
     assert place == len(reference)
 
 
-@pytest.mark.usefixtures("trusted_templates")
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

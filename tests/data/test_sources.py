@@ -316,7 +316,7 @@ def test_bad_rows_can_be_left_out_and_are_listed(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         assert load(path, on_bad_row="skip") == [Row("a", "r"), Row("b", "r")]
     listed = caplog.messages[0].replace(f"{tmp_path}/", "").splitlines()
-    assert listed[0] == "d.jsonl: 6 rows are left out (data.on_bad_row: skip)"
+    assert listed[0] == "d.jsonl: left out as data.on_bad_row says skip: 6"
     assert listed[1:] == problems_of(path)
     assert len(listed) == 1 + 7  # Row 7 has two problems.
     only_bad = write(tmp_path / "o.jsonl", "\n".join(bad).encode("latin-1"))

@@ -49,15 +49,21 @@ def _remote_tokenizer(directory: Path) -> None:
 
 BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda d: (d / "config.json").unlink(), "it holds no config.json; give the directory that a model was saved to"),
-    (lambda d: (d / "config.json").write_text("[1]"), "cannot be loaded: cannot convert dictionary update"),
-    (lambda d: (d / "config.json").write_text("{oops"), "is not a valid JSON file; check"),
+    (lambda d: (d / "config.json").write_text("[1]"), "config.json holds no JSON object"),
+    (
+        lambda d: (d / "config.json").write_text("{oops"),
+        "config.json is no JSON file that can be read (Expecting",
+    ),
     (lambda d: _config(d, model_type="unheard_of"), "model type `unheard_of`"),
     (lambda d: _config(d, hidden_size="many"), "Validation error for field 'hidden_size': TypeError"),
     (lambda d: _config(d, hidden_size=128), "weights and architecture do not match (mismatched: "),
     (lambda d: _config(d, num_hidden_layers=1, layer_types=None), "unexpected: model.layers.1"),
     (lambda d: _config(d, auto_map={"AutoModelForCausalLM": "evil.M"}), "error[SKD-M11]"),
-    (lambda d: (d / "model.safetensors").unlink(), "no file named model.safetensors"),
-    (lambda d: (d / "model.safetensors").write_bytes(b""), "header too small"),
+    (
+        lambda d: (d / "model.safetensors").unlink(),
+        "no weights: neither model.safetensors nor",
+    ),
+    (lambda d: (d / "model.safetensors").write_bytes(b""), "its 0 bytes end before its header"),
     (_truncate, "error[SKD-M14]"),
     (_only_pickle, "its weights are pickled (pytorch_model.bin)"),
     (lambda d: (d / "tokenizer.json").write_bytes(b"\xff"), "can't decode byte 0xff"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-__all__ = ["is_secret", "quoted", "variable_of_key", "variable_of_value"]
+__all__ = ["hidden", "is_secret", "is_secret_variable", "quoted", "variable_of_key", "variable_of_value"]
 
 _KEY_NAMES = {
     "wandb": "WANDB_API_KEY",
@@ -22,6 +23,9 @@ _SECRET_NAMES = frozenset(
 # Bare prefixes count for the whole value only: a path such as hf_models/gemma is no token.
 _WHOLE = re.compile(r"\s*(sk-|hf_)[\w-]*\s*", re.ASCII)
 _INSIDE = re.compile(r"(?<![A-Za-z0-9])(sk-|hf_)[A-Za-z0-9_-]{20,}")
+_VARIABLE = re.compile(r"(.*_)?(API_?KEY|ACCESS_?KEY|KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+"""Shorter values of such variables are taken for switches, as in SOME_TOKEN=1."""
 
 
 def variable_of_key(key: str) -> str | None:
@@ -46,6 +50,20 @@ def variable_of_value(value: str) -> str | None:
 def is_secret(text: str) -> bool:
     """Whether ``text`` must not be shown."""
     return variable_of_value(text) is not None
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether an environment variable holds a key by its name, such as ``HF_TOKEN`` or ``WANDB_API_KEY``."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
+def hidden(text: str) -> str:
+    """``text`` without the values of the environment variables that hold keys, and without what looks like a key."""
+    values = {value for name, value in os.environ.items() if is_secret_variable(name)}
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "(not shown)")
+    return _INSIDE.sub("(not shown)", text)
 
 
 def quoted(text: str, limit: int = 60) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from skd.config.fields import Count, InRange, Integer, Real, Section, refused
+from skd.config.fields import MAX_INT32, Count, InRange, Integer, Real, Section, refused
 
 __all__ = ["NotNegative", "OpenShare", "Rank", "ScheduleConfig", "ScheduledShare"]
 
@@ -50,48 +50,31 @@ class ScheduleConfig(Section):
 
 
 @dataclass(frozen=True)
-class BothEnds:
-    """Refuses a schedule that leaves a range; it stays between its ends."""
+class Within(InRange):
+    """The range of a number that may be a schedule, which stays between its ends."""
 
-    range: InRange
-
-    def __call__(self, schedule: ScheduleConfig) -> ScheduleConfig:
-        for key, value in schedule.ends:
-            if not self.range.holds(value):
-                raise PydanticCustomError("out_of_range", "{expected}", {"key": key, "expected": str(self.range)})
-        return schedule
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, ScheduleConfig):
+            return super().__call__(value)
+        for key, end in value.ends:
+            if not self.holds(end):
+                raise PydanticCustomError("out_of_range", "{expected}", {"key": key, "expected": str(self)})
+        return value
 
 
 def _tag(value: Any) -> str:
     return "schedule" if isinstance(value, (Mapping, ScheduleConfig)) else "number"
 
 
-_SHARE = InRange(0, 1)
-_OPEN_SHARE = InRange(0, 1, open_low=True, open_high=True)
-_NOT_NEGATIVE = InRange(0)
-_RANK = InRange(1, 2**31 - 1)
+_Scheduled = Annotated[ScheduleConfig, Tag("schedule")]
+_Number = Annotated[Annotated[Real, Tag("number")] | _Scheduled, Discriminator(_tag)]
+_Whole = Annotated[Annotated[Integer, Tag("number")] | _Scheduled, Discriminator(_tag)]
 
-ScheduledShare = Annotated[
-    Annotated[Real, AfterValidator(_SHARE), Tag("number")]
-    | Annotated[ScheduleConfig, AfterValidator(BothEnds(_SHARE)), Tag("schedule")],
-    Discriminator(_tag),
-]
+ScheduledShare = Annotated[_Number, AfterValidator(Within(0, 1))]
 """A number in [0, 1], or a schedule within."""
-OpenShare = Annotated[
-    Annotated[Real, AfterValidator(_OPEN_SHARE), Tag("number")]
-    | Annotated[ScheduleConfig, AfterValidator(BothEnds(_OPEN_SHARE)), Tag("schedule")],
-    Discriminator(_tag),
-]
+OpenShare = Annotated[_Number, AfterValidator(Within(0, 1, open_low=True, open_high=True))]
 """A number in (0, 1), or a schedule within."""
-NotNegative = Annotated[
-    Annotated[Real, AfterValidator(_NOT_NEGATIVE), Tag("number")]
-    | Annotated[ScheduleConfig, AfterValidator(BothEnds(_NOT_NEGATIVE)), Tag("schedule")],
-    Discriminator(_tag),
-]
+NotNegative = Annotated[_Number, AfterValidator(Within(0))]
 """A number of at least 0, or a schedule within."""
-Rank = Annotated[
-    Annotated[Integer, AfterValidator(_RANK), Tag("number")]
-    | Annotated[ScheduleConfig, AfterValidator(BothEnds(_RANK)), Tag("schedule")],
-    Discriminator(_tag),
-]
+Rank = Annotated[_Whole, AfterValidator(Within(1, MAX_INT32))]
 """A whole number of at least 1, or a schedule within, whose values are rounded."""

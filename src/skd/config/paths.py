@@ -27,5 +27,7 @@ def resolve_model_path(path: str) -> str:
     if _NAME.fullmatch(name) and (assets / name / "config.json").is_file():
         return str(assets / name)
     known = sorted(f"{BUILTIN}{file.parent.relative_to(assets).as_posix()}" for file in assets.glob("*/*/config.json"))
-    found = f"{quoted(path)} is no model of this package"
-    raise ConfigError(Problem("SKD-C12", "", found, f"choose one of {', '.join(known) or '(this build ships none)'}"))
+    found = "is no model of this package"
+    raise ConfigError(
+        Problem("SKD-C12", quoted(path), found, f"choose one of {', '.join(known) or '(this build ships none)'}")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
@@ -28,6 +29,7 @@ __all__ = [
     "TeacherPolicy",
     "TopKGate",
     "TopPGate",
+    "writers",
 ]
 
 
@@ -213,3 +215,12 @@ PolicyConfig = Annotated[
 
 for section in (PartConfig, MixturePolicy, StageConfig, StagedPolicy):
     section.model_rebuild()
+
+
+def writers(policy: PolicyConfig) -> Iterator[str]:
+    """The kinds of the policies that write: those inside a mixture or stages, otherwise its own."""
+    parts = getattr(policy, "parts", ())
+    if not parts:
+        yield policy.kind
+    for part in parts:
+        yield from writers(part.policy)

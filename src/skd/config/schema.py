@@ -15,7 +15,7 @@ from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
 from skd.config.objective import ObjectiveConfig
-from skd.config.policy import InterleavedPolicy, PolicyConfig
+from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
 
 __all__ = [
@@ -145,6 +145,12 @@ class TrainConfig(Section):
     tensorboard: Flag = True
     """Write TensorBoard events beside metrics.jsonl."""
 
+    def num_steps(self, num_prompts: int) -> int:
+        """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, -int(-self.epochs * num_prompts // self.batch_size))
+
 
 def _method_from_alias(value: Any) -> Any:
     return ALIASES.get(value, value) if isinstance(value, str) else value
@@ -196,3 +202,8 @@ class RunConfig(Section):
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}
         return self.model_dump(mode="json", include=given)
+
+    @property
+    def writers(self) -> frozenset[str]:
+        """The kinds of the policies that write responses: several in a mixture or in stages."""
+        return frozenset(writers(self.policy))

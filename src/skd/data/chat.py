@@ -6,16 +6,18 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn, turns_of
+from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn
 from skd.data.rows import Row
-from skd.data.templates import require_tame
+from skd.data.templates import require_template
 from skd.errors import ConfigError, DataError, ModelError, Problem
 from skd.types import Prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["encode_prompts"]
+    from skd.config import DataConfig
+
+__all__ = ["encode_prompts", "encode_set"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def encode_prompts(
     rows with and without response side by side (SKD-D04), and prompts over ``max_prompt_tokens`` (SKD-D08);
     ConfigError for a system text that no template could place (SKD-C10).
     """
-    frame = _frame(rows, tokenizer, stop_id, chat, system)
+    frame = _frame(tokenizer, stop_id, chat, system)
     encoded = _encoded(rows, frame, train_on)
     ids = [row.prompt for row in encoded]
     _check_rows(rows, ids)
@@ -62,12 +64,24 @@ def encode_prompts(
     return Prompts(list(kept.values()), list(kept), references, masks if masked else None)
 
 
-def _frame(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None
-) -> Frame:
+def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, stop_id: int) -> Prompts:
+    """``encode_prompts`` as the ``data`` section of a config says."""
+    return encode_prompts(
+        rows,
+        tokenizer,
+        chat=data.chat,
+        system=data.system,
+        train_on=data.train_on,
+        max_prompt_tokens=data.max_prompt_tokens,
+        on_long_prompt=data.on_long_prompt,
+        stop_id=stop_id,
+    )
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None) -> Frame:
     if not _uses_template(tokenizer, chat, system):
         return Frame(tokenizer, stop_id)
-    require_tame(tokenizer, [turns_of(row, system) for row in rows])
+    require_template(tokenizer)
     try:
         return ChatFrame(tokenizer, stop_id, system)
     except Refusal as refusal:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from skd.data.rows import Row, Turn
 from skd.data.tokens import Escaped, Tokens
+from skd.rendering import TemplateRefusal, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -148,8 +149,8 @@ class ChatFrame(Frame):
     def _render(self, turns: Sequence[Turn], opens: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens))
-        except Exception as error:  # A template is a program of others; what it raises is its own matter.
+            return render(self._tokenizer, messages, add_generation_prompt=opens)
+        except TemplateRefusal as error:
             roles = ", ".join(turn.role for turn in turns[:8]) + (", ..." if len(turns) > 8 else "")
             remedy = "take such turns out of the data, or use a model whose template has them"
             if self._system is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Source = FileSource | HubSource | TaskSource
 
-__all__ = ["OnBadRow", "OnLeak", "load_rows", "load_sets", "tell_leak"]
+__all__ = ["OnBadRow", "OnLeak", "leak", "load_rows", "load_sets", "tell_leak"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,23 +75,27 @@ def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[l
 
 
 def tell_leak(train: Sequence[Row], validation: Sequence[Row], on_leak: OnLeak) -> None:
-    """Tell of validation rows that are training rows too, response included.
+    """Tell of validation rows that are training rows too. Raises DataError instead when ``on_leak`` is "error"."""
+    problem = leak(train, validation)
+    if problem is None:
+        return
+    if on_leak == "error":
+        raise DataError(problem)
+    logger.warning("%s: %s", problem.place, problem.found)
 
-    Raises DataError (SKD-D07) instead when ``on_leak`` is "error".
-    """
+
+def leak(train: Sequence[Row], validation: Sequence[Row]) -> Problem | None:
+    """Validation rows that are training rows too, response included (SKD-D07); None where there are none."""
     trained = {row: i for i, row in reversed([*enumerate(train)])}
     leaked = [i for i, row in enumerate(validation) if row in trained]
     if not leaked:
-        return
+        return None
     first = leaked[0]
     found = (
         f"{len(leaked)} of {len(validation)} rows are training rows too, first row {first}, which is training row "
         f"{trained[validation[first]]}"
     )
-    problem = Problem("SKD-D07", "data.validation", found, "take them out of one of the two")
-    if on_leak == "error":
-        raise DataError(problem)
-    logger.warning("%s: %s", problem.place, found)
+    return Problem("SKD-D07", "data.validation", found, "take them out of one of the two")
 
 
 def _place(source: Source) -> str:
@@ -110,9 +114,7 @@ def _source_rows(source: Source, on_bad_row: OnBadRow) -> list[Row]:
         raise DataError(problems.shown())
     if problems.num_rows:
         listed = "\n".join(str(problem) for problem in problems.shown())
-        logger.warning(
-            "%s: %d rows are left out (data.on_bad_row: skip)\n%s", _place(source), problems.num_rows, listed
-        )
+        logger.warning("%s: left out as data.on_bad_row says skip: %d\n%s", _place(source), problems.num_rows, listed)
     if not rows:
         raise DataError(
             Problem("SKD-D01", _place(source), "the file holds no rows", "give a file with at least one row")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from skd.errors import ModelError, Problem
+from skd.model_files import reason
 from skd.models.load import without_progress_bars
 from skd.models.pair import Pair
 
-__all__ = ["export_student"]
+__all__ = ["export_student", "rehearse_export"]
 
 
 def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
@@ -31,6 +34,26 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
         shutil.rmtree(target)
     beside.rename(target)
     return target
+
+
+def rehearse_export(config: PreTrainedConfig, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save everything but the weights to a directory that goes at once, as the end of a run will.
+
+    Raises ModelError (SKD-M17) when transformers refuses to save one of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="skd-export-") as directory:
+        parts = {
+            "config": config,
+            "generation config": _savable(generation, [0]),
+            "tokenizer": tokenizer,
+        }
+        for name, part in parts.items():
+            try:
+                part.save_pretrained(directory)
+            except Exception as error:  # whatever transformers raises would end the run at its last moment
+                found = f"the student's {name} cannot be saved, so the export would fail: {reason(error)}"
+                remedy = f"correct the {name} in the student's directory"
+                raise ModelError(Problem("SKD-M17", "student", found, remedy)) from error
 
 
 def _savable(source: GenerationConfig, stop_ids: list[int]) -> GenerationConfig:

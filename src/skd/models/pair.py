@@ -16,7 +16,7 @@ from skd.errors import ConfigError, ModelError, Problem
 from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
-from skd.models.vocabulary import shared_vocab_size, stop_ids
+from skd.models.vocabulary import end_id, shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
 from skd.text import shortened
 from skd.types import Head, Prompts
@@ -120,8 +120,7 @@ class Pair:
     @property
     def end_id(self) -> int:
         """The one stop id that is appended to references: the tokenizer's end token, else the lowest stop id."""
-        eos = self.tokenizer.eos_token_id
-        return eos if eos in self.stop_ids else min(self.stop_ids)
+        return end_id(self.tokenizer, self.stop_ids)
 
 
 def load_pair(
@@ -199,7 +198,7 @@ def _require_form(name: str, model: PreTrainedModel) -> AttentionForm:
         raise ModelError(
             Problem(
                 "SKD-M20",
-                f"{name}: {type(model).__name__}",
+                f"{name} {type(model).__name__}",
                 "its forward with a rewound key-value cache does not reproduce its plain forward",
                 "use a supported family, or report the family's name",
             )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from skd.errors import ModelError, Problem
 from skd.files import canonical
 
-__all__ = ["shared_vocab_size", "stop_ids", "vocabulary_digest"]
+__all__ = ["end_id", "shared_vocab_size", "stop_ids", "vocabulary_digest"]
 
 _SHOWN = 5
 
@@ -84,3 +84,9 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, models: list[PreTrainedModel], 
             )
         )
     return inside
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> int:
+    """The one stop id that is appended to references: the tokenizer's end token, else the lowest stop id."""
+    eos = tokenizer.eos_token_id
+    return eos if eos in stops else min(stops)

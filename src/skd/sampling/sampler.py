@@ -89,7 +89,7 @@ class Sampler:
             self._clock.lap("rest")
             block = self._next_block()
             self._rounds += 1
-            self._drafted += slots.num_active * self._block * settings.gate.drafts
+            self._drafted += slots.num_active * block.ids_BG.shape[1] * settings.gate.drafts
             self._commit(block)
             self._shrink()
         self._clock.lap("rest")
@@ -150,7 +150,7 @@ class Sampler:
             places=places,
             ids_BG=written.ids_BG,
             author_BG=torch.full_like(written.ids_BG, author, dtype=torch.uint8),
-            count_B=torch.full_like(self._slots.pending_B, self._block),
+            count_B=torch.full_like(self._slots.pending_B, written.ids_BG.shape[1]),
             finite={author: _finite(written.hidden_BGD)},
             evidence_BGD=written.hidden_BGD if author == TEACHER and self._settings.evidence else None,
             student_logp_BG=written.logp(written.ids_BG) if self._settings.student_logp else None,
@@ -176,12 +176,13 @@ class Sampler:
         verdict = settings.gate.judge(drafted)
         kept_B = verdict.keep_BG.long().cumprod(dim=1).sum(dim=1)
         ids_BG = _replace_first_rejected(drafted, verdict, kept_B)
-        replaced_BG = self._offset_G == kept_B.unsqueeze(1)
+        block = ids_BG.shape[1]
+        replaced_BG = self._offset_G[:block] == kept_B.unsqueeze(1)
         return Block(
             places=places,
             ids_BG=ids_BG,
             author_BG=torch.where(replaced_BG, TEACHER, STUDENT).to(torch.uint8),
-            count_B=(kept_B + 1).clamp(max=self._block),
+            count_B=(kept_B + 1).clamp(max=block),
             finite={STUDENT: _finite(draft.hidden_BGD), TEACHER: _finite(hidden_BGD)},
             evidence_BGD=hidden_BGD if settings.evidence else None,
             student_logp_BG=draft.logp(ids_BG) if settings.student_logp else None,
@@ -194,7 +195,8 @@ class Sampler:
         slots.write(block)
         count_B = torch.minimum(block.count_B, self._settings.cap - slots.length_B) * slots.active_B
         # Tokens up to the first stop id, itself included.
-        stop_B = torch.where(torch.isin(block.ids_BG, self._stop_ids), self._offset_G + 1, self._block + 1).amin(1)
+        end_G = self._offset_G[: block.ids_BG.shape[1]] + 1
+        stop_B = torch.where(torch.isin(block.ids_BG, self._stop_ids), end_G, self._block + 1).amin(1)
         ended_B, count_B = stop_B <= count_B, torch.minimum(stop_B, count_B)
         count_B, ended_B = self._settings.stops.cut(slots, count_B, ended_B)
         slots.advance(block, count_B, ended_B)

@@ -114,7 +114,8 @@ class Slots:
         return sum(request is not None for request in self.held)
 
     def next_places(self, block: int) -> Places:
-        """Where the next ``block`` tokens of every row will stand."""
+        """Where the next ``block`` tokens of every row will stand; fewer where no row has room for so many."""
+        block = min(block, self._cap - min(self.lengths[slot] for slot, held in enumerate(self.held) if held))
         position_BG = self.length_B.unsqueeze(1) + torch.arange(block, device=self._device)
         noise_3BG = self._noise_3BL.gather(2, position_BG.clamp(max=self._cap - 1).expand(len(_NOISES), -1, -1))
         draft_BG, accept_BG, replace_BG = noise_3BG

@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from skd.check import Checked, check
 from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
 from skd.errors import CheckpointError, Problem
 from skd.faults import point
@@ -60,6 +61,7 @@ def train(
     prompts: PromptSource | None = None,
     validation: PromptSource | None = None,
     measure: Measure | None = None,
+    checked: Checked | None = None,
     display: bool = True,
 ) -> TrainResult:
     """Train a student by any method, from start to end or from where an earlier run stopped.
@@ -73,6 +75,7 @@ def train(
         prompts: the training set, instead of the configuration's: texts, or token ids with references.
         validation: the validation set, likewise.
         measure: scores of the student, taken and logged at every validation beside the loss.
+        checked: what ``skd.check.check`` found for this configuration; it is called first where this is not given.
         display: show progress and samples on standard error.
 
     Raises:
@@ -82,10 +85,16 @@ def train(
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = _checked(config, overrides)
+    config = _validated(config, overrides)
     settings, run_dir = config.train, Path(config.output)
+    checked = checked or check(config, rows=prompts is None, models=pair is None)
+    checked.require()
+    prompts = checked.train if prompts is None else prompts
+    validation = checked.validation if validation is None else validation
     accelerator = Accelerator(mixed_precision="no", cpu=pair is not None and pair.device.type == "cpu")
     shown = Display(enabled=display and accelerator.is_main_process)
+    for warning in checked.warnings:
+        shown.say(warning)
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
         checkpoint = find_start(run_dir, config, resume, shown.say)
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
@@ -118,7 +127,7 @@ def train(
         return _finished(run, state, shown, new=True)
 
 
-def _checked(
+def _validated(
     config: RunConfig | str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, object] | None
 ) -> RunConfig:
     if isinstance(config, str | Path):

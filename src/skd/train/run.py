@@ -103,18 +103,16 @@ class Run:
 
     def token_weights(self, rollout: Rollout) -> tuple[list[Tensor], float]:
         """The factor of each token's loss, float32 [L] per response, and their total over this rank's responses."""
-        objective, device = self.objective, self.accelerator.device
-        weights = []
-        for row in range(len(rollout)):
-            tokens = response_tokens(rollout, [row], device)
-            teacher = None
-            if objective.weights.needs_teacher and len(tokens):
-                evidence = self.evidence(rollout, [row])
-                joined = None if evidence is None else joined_evidence(evidence, device)
-                teacher = teacher_view(self.pair, joined, device)
-            weight_L = objective.weights(tokens, teacher).cpu()
-            weights.append(weight_L if rollout.masks is None else weight_L * rollout.masks[row])
-        return objective.reduced(weights)
+        needs_teacher, rows = self.objective.weights.needs_teacher, range(len(rollout))
+        device = self.accelerator.device if needs_teacher else torch.device("cpu")
+        teacher = None
+        if needs_teacher:
+            evidence = self.evidence(rollout, rows)
+            teacher = teacher_view(self.pair, None if evidence is None else joined_evidence(evidence, device), device)
+        weight_N = self.objective.weights(response_tokens(rollout, rows, device), teacher).cpu()
+        if rollout.masks:
+            weight_N = weight_N * torch.cat(rollout.masks)
+        return self.objective.reduced(weight_N.split([len(ids) for ids in rollout.response_ids]))
 
 
 def adamw(student: nn.Module, config: RunConfig) -> AdamW:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from skd.config import DataConfig, PolicyConfig, RunConfig
-from skd.data.chat import encode_prompts
+from skd.check.prompts import longest_responses
+from skd.config import DataConfig, RunConfig
+from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
 from skd.models import Pair, load_pair
@@ -21,20 +22,10 @@ from skd.train.run import Run, adamw
 from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
 
-__all__ = ["PromptSource", "prepare", "prepare_prompts", "total_steps"]
+__all__ = ["PromptSource", "prepare", "prepare_prompts"]
 
-PromptSource = Prompts | Sequence[str]
-"""Prompts as token ids, or as text."""
-Rows = PromptSource | list[Row] | StoredResponses
-"""A set before it is encoded."""
-
-
-def total_steps(config: RunConfig, num_prompts: int) -> int:
-    """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""
-    settings = config.train
-    if settings.max_steps is not None:
-        return settings.max_steps
-    return max(1, -int(-settings.epochs * num_prompts // settings.batch_size))
+PromptSource = Prompts | Sequence[str] | Sequence[Row] | StoredResponses
+"""Prompts as token ids, as text with references where the rows have some, or stored responses."""
 
 
 def prepare(
@@ -81,7 +72,7 @@ def prepare(
         objective=objective,
         prompts=train_set,
         validation=held_out,
-        total_steps=total_steps(config, len(train_set)),
+        total_steps=config.train.num_steps(len(train_set)),
         accelerator=accelerator,
         module=accelerator.prepare_model(loss),
         loss=loss,
@@ -98,7 +89,9 @@ def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | No
     return pair, prompts
 
 
-def _rows(data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None) -> tuple[Rows, Rows | None]:
+def _rows(
+    data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
+) -> tuple[PromptSource, PromptSource | None]:
     """Training and validation rows: those given, else those that the configuration names."""
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
     train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
@@ -111,21 +104,7 @@ def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> 
     """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
     if prompts is None:
         return
-    kinds, lengths = set(_policy_kinds(config.policy)), [0] * len(prompts)
-    if "data_set" in kinds and prompts.references is not None:
-        lengths = [len(ids) for ids in prompts.references]
-    if kinds != {"data_set"}:
-        lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
-    require_prompts(prompts, lengths, pair.context, pair.vocab_size)
-
-
-def _policy_kinds(policy: PolicyConfig) -> Iterator[str]:
-    """The kinds of the policies that write: those inside a mixture or stages, otherwise its own."""
-    parts = getattr(policy, "parts", ())
-    if not parts:
-        yield policy.kind
-    for part in parts:
-        yield from _policy_kinds(part.policy)
+    require_prompts(prompts, longest_responses(config, prompts), pair.context, pair.vocab_size)
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:
@@ -148,20 +127,11 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     )
 
 
-def _encoded(config: RunConfig, pair: Pair, source: PromptSource | Sequence[Row] | StoredResponses) -> Prompts:
+def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:
     """The whole set as token ids. Texts and rows go through the chat template as the configuration says."""
     if isinstance(source, StoredResponses):
         return prompts_of(source, pair)
     if isinstance(source, Prompts):
         return source
     rows = [entry if isinstance(entry, Row) else Row(prompt=entry, response=None) for entry in source]
-    return encode_prompts(
-        rows,
-        pair.tokenizer,
-        chat=config.data.chat,
-        system=config.data.system,
-        train_on=config.data.train_on,
-        max_prompt_tokens=config.data.max_prompt_tokens,
-        on_long_prompt=config.data.on_long_prompt,
-        stop_id=pair.end_id,
-    )
+    return encode_set(rows, pair.tokenizer, config.data, pair.end_id)

@@ -1,0 +1,121 @@
+"""The rows as token ids: templates, lengths, and what would be left to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skd.check.models import Words
+from skd.check.report import Part
+from skd.config import RunConfig
+from skd.data.frames import turns_of
+from skd.data.rows import Row
+from skd.errors import DataError, Problem
+from skd.rendering import TemplateRefusal, render
+from skd.types import Prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from skd.check.rows import Set
+
+__all__ = ["check_prompts", "check_template", "longest_responses"]
+
+
+def check_prompts(
+    part: Part, config: RunConfig, key: str, rows: Set, words: Words, models: Mapping[str, PreTrainedModel]
+) -> Prompts | None:
+    """The rows of ``key`` ("data.train" or "data.validation") as ids; None with what is wrong noted."""
+    with part.noting(), _placed(key):
+        prompts = _encoded(config, rows, words)
+        part.facts.append(_lengths(key, prompts))
+        if isinstance(rows, list):  # a model may end at once, and that token is learned from
+            _check_empty(part, key, prompts)
+        _check_contexts(part, config, key, prompts, words, models)
+        return prompts
+    return None
+
+
+def _encoded(config: RunConfig, rows: Set, words: Words) -> Prompts:
+    from skd.data.chat import encode_set
+    from skd.models.vocabulary import vocabulary_digest
+
+    if not isinstance(rows, list):
+        rows.require_vocabulary(vocabulary_digest(words.tokenizer))
+        return rows.prompts
+    return encode_set(rows, words.tokenizer, config.data, words.end_id)
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Say which data or model a DataError is about."""
+    try:
+        yield
+    except DataError as error:
+        places = [where if found.place == "data" else f"{where}, {found.place}" for found in error.problems]
+        raise DataError(
+            [replace(found, place=place) for found, place in zip(error.problems, places, strict=True)]
+        ) from error
+
+
+def _lengths(key: str, prompts: Prompts) -> str:
+    text = f"{key}: longest prompt {max(map(len, prompts.ids), default=0):,} tokens"
+    if prompts.references is None:
+        return text
+    return f"{text}, longest response {max(map(len, prompts.references), default=0):,}"
+
+
+def _check_empty(part: Part, key: str, prompts: Prompts) -> None:
+    empty = [row for row, ids in zip(prompts.sample_ids, prompts.references or (), strict=False) if len(ids) <= 1]
+    if empty:
+        found = f"{len(empty)} of {len(prompts)} responses have no token but the end token, first in row {empty[0]}"
+        part.errors.append(DataError(Problem("SKD-D11", key, found, "fill or remove these rows")))
+
+
+def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
+    """The longest response that each prompt can get: its reference, the cap, or the longer of the two."""
+    lengths = [0] * len(prompts)
+    if "data_set" in config.writers and prompts.references is not None:
+        lengths = [len(ids) for ids in prompts.references]
+    if config.writers != {"data_set"}:
+        lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
+    return lengths
+
+
+def _check_contexts(
+    part: Part,
+    config: RunConfig,
+    key: str,
+    prompts: Prompts,
+    words: Words,
+    models: Mapping[str, PreTrainedModel],
+) -> None:
+    """Every prompt fits the context of each model with its longest response (SKD-D09)."""
+    from skd.sampling.cache import context_length
+    from skd.sampling.checks import require_prompts
+
+    lengths = longest_responses(config, prompts)
+    for name, model in models.items():
+        with part.noting(), _placed(f"{key}, {name}"):
+            require_prompts(prompts, lengths, context_length(model), words.vocab_size)
+
+
+def check_template(part: Part, config: RunConfig, row: Row, words: Words) -> None:
+    """Whether the prompt is a prefix of the conversation (SKD-M09): a warning, since responses are then appended."""
+    if config.data.chat == "never" or words.tokenizer.chat_template is None:
+        part.facts.append("no chat template is used")
+        return
+    turns = turns_of(replace(row, response=row.response or "a"), config.data.system)
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        prompt = render(words.tokenizer, messages[:-1], add_generation_prompt=True)
+        whole = render(words.tokenizer, messages, add_generation_prompt=False)
+    except (TemplateRefusal, ValueError):
+        return  # told by encode_set, with the roles or the names of several templates
+    part.facts.append("chat template used")
+    if not whole.startswith(prompt):
+        found = "the chat template writes a finished turn otherwise than it opens one"
+        remedy = "nothing need be done: responses are appended to the opened turn as they are"
+        part.warnings.append(Problem("SKD-M09", "data.chat", found, remedy))
