@@ -18,6 +18,7 @@ from random import Random
 import torch
 
 import skd.train.loop  # noqa: F401 - imported once, here, for all children
+from trust.canaries import canaries
 from trust.child import Child, Ended, fork
 from trust.disk import disk
 from trust.fuzz import fuzz
@@ -36,6 +37,7 @@ PARTS: Mapping[str, Callable[[Bench], Tally]] = {
     "disk": disk,
     "fuzz": fuzz,
     "repeats": repeats,
+    "canaries": canaries,
     "locks": locks,
     "mutations": mutations,
 }

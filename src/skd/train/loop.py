@@ -31,6 +31,7 @@ from skd.train.signals import Interrupted, StopSignal
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
 from skd.train.validate import pieces_of, validate
+from skd.train.watch import Watch
 from skd.versions import versions
 
 __all__ = ["Measure", "TrainResult", "train"]
@@ -103,6 +104,7 @@ def train(
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
+        watch = Watch.over(run.policy, run.pair.student)
         with _opened(run, state, shown, resumed=checkpoint is not None) as log:
             try:
                 if state.validation_pending:
@@ -112,6 +114,7 @@ def train(
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
+                    shown.warn(watch.step(state.step, report.metrics, report.rollout, run.pair.student))
                     if state.validation_pending:
                         state = _validated(run, state, measure, log)
                     if state.best_step == state.step or _due(settings.save_every, state.step, last):
@@ -124,6 +127,7 @@ def train(
                 _save(run, state, log, shown)
                 shown.say(f"stopped by {interrupted} after step {state.step}; resume with the same command")
                 raise SystemExit(128 + interrupted.number) from None
+        shown.warn(watch.end(state.step, run.pair.student))
         return _finished(run, state, shown, new=True)
 
 

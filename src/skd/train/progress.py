@@ -69,6 +69,11 @@ class Display:
             with suppress(OSError):
                 self._console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Print warnings, a line each."""
+        for warning in warnings:
+            self.say(Text(warning, style="yellow"))
+
     def response(self, title: str, pieces: Sequence[str], authors: Sequence[int]) -> None:
         """Print a response, each token coloured by its author."""
         if not self._enabled:

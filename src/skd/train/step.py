@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,16 +15,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from skd.data.batching import micro_batches
 from skd.data.order import batch_at
-from skd.errors import NumericsError, Problem
 from skd.faults import point
-from skd.files import write_atomic
 from skd.policies import RolloutKey
 from skd.train.batch import collate
+from skd.train.nonfinite import refuse_nonfinite, restored_dump
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
 
-__all__ = ["StepReport", "roll_out_step", "row_batches", "train_step"]
+__all__ = ["StepReport", "redo_step", "roll_out_step", "row_batches", "train_step"]
 
 _AUTHORS = {"data": DATA, "student": STUDENT, "teacher": TEACHER}
 _QUANTITIES = ("loss", "nll", "kl")
@@ -77,6 +75,28 @@ def train_step(run: Run, step: int) -> StepReport:
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
+    metrics, grad_norm = _gradients(run, step, rollout)
+    refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
+    if settings.clip_norm is not None:
+        clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
+    factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
+    for group in run.optimizer.param_groups:
+        group["lr"] = settings.lr * factor
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.pair.sampling_student is not run.pair.student:
+        run.pair.sync()
+    point("step")
+
+    ended = time.perf_counter()
+    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
+    metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
+    return StepReport(metrics, rollout, epochs, sample_ids)
+
+
+def _gradients(run: Run, step: int, rollout: Rollout) -> tuple[dict[str, float | int | None], float]:
+    """Put the gradients of a step's responses into the student; returns the metrics, and the gradients' norm."""
+    settings = run.config.train
     weights, total_weight = run.token_weights(rollout)
     # Nothing to learn from (every response empty) is a step with gradient zero, not a division by zero.
     total_weight = run.total([total_weight])[0] or 1.0
@@ -96,26 +116,19 @@ def train_step(run: Run, step: int) -> StepReport:
                 run.accelerator.backward(loss.loss * (run.world_size / total_weight))
             sums.add(loss, batch.tokens.author_N)
             point("backward")
+    gradients = [parameter.grad for parameter in run.pair.student.parameters() if parameter.grad is not None]
+    return _metrics(run, rollout, sums, total_weight), float(get_total_norm(gradients))
 
-    gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
-    grad_norm = float(get_total_norm(gradients))
-    metrics = _metrics(run, rollout, sums, total_weight)
-    _refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
-    if settings.clip_norm is not None:
-        clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
-    factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.lr * factor
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.pair.sampling_student is not run.pair.student:
-        run.pair.sync()
-    point("step")
 
-    ended = time.perf_counter()
-    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
-    metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
-    return StepReport(metrics, rollout, epochs, sample_ids)
+def redo_step(run: Run, dump: Path) -> tuple[float, float]:
+    """Take the step of a dump ``nonfinite-step-N.json`` once more: its loss and gradient norm, bit by bit.
+
+    ``run`` is of the same configuration and the same ranks; its student gets the weights of the dump, and the
+    gradients, to look at. No update is made.
+    """
+    step, rollout = restored_dump(run, dump)
+    metrics, grad_norm = _gradients(run, step, rollout)
+    return float(metrics["loss"] or 0.0), grad_norm
 
 
 def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
@@ -175,34 +188,3 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
-    if loss is not None and math.isfinite(loss) and math.isfinite(grad_norm):
-        return
-    suffix = "" if run.is_main else f"-rank-{run.rank}"
-    path = run.run_dir / f"nonfinite-step-{step}{suffix}.json"
-    rows = [
-        {
-            "sample_id": rollout.sample_ids[row],
-            "response_index": rollout.response_index[row],
-            "prompt_ids": rollout.prompt_ids[row].tolist(),
-            "response_ids": rollout.response_ids[row].tolist(),
-        }
-        for row in range(len(rollout))
-    ]
-    parameters = [
-        name
-        for name, parameter in run.pair.student.named_parameters()
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
-    ]
-    found = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "parameters": parameters, "responses": rows}
-    write_atomic(path, json.dumps(found) + "\n")
-    raise NumericsError(
-        Problem(
-            "SKD-T01",
-            f"step {step}",
-            f"loss {loss} or gradient norm {grad_norm} is not finite; no update was made; the responses are in {path}",
-            "resume from the last checkpoint with a smaller train.lr or train.precision: fp32",
-        )
-    )

@@ -1,0 +1,108 @@
+"""Each sign is said once, with its step and a way out, and only after it has lasted."""
+
+import pytest
+import torch
+from torch import nn
+
+from skd.policies import Interleaved, Mixture, Student
+from skd.sampling import AcceptAll
+from skd.train import train
+from skd.train.watch import Watch, weights_mark
+from skd.types import Rollout
+from tests.train.conftest import ROWS, open_pair
+
+FINE = {"loss": 0.5, "grad_norm": 1.0, "truncated_share": 0.1, "acceptance_rate": 0.7}
+
+
+def responses(*lengths):
+    return Rollout(
+        prompt_ids=[torch.ones(1, dtype=torch.int64)] * len(lengths),
+        response_ids=[torch.ones(length, dtype=torch.int64) for length in lengths],
+        authors=[torch.ones(length, dtype=torch.uint8) for length in lengths],
+        truncated=torch.zeros(len(lengths), dtype=torch.bool),
+        sample_ids=list(range(len(lengths))),
+        response_index=[0] * len(lengths),
+    )
+
+
+def watched(steps, metrics=FINE, *, policy=None, rollout=None, moving=True):
+    """(step, warning) of a run in which every step is alike."""
+    student = nn.Linear(2, 2)
+    watch = Watch.over(policy or Interleaved(), student)
+    found = []
+    for step in range(1, steps + 1):
+        if moving:
+            with torch.no_grad():
+                student.weight += 0.5
+        found += [(step, text) for text in watch.step(step, metrics, rollout or responses(3, 2), student)]
+    return found + [("end", text) for text in watch.end(steps, student)]
+
+
+def test_a_healthy_run_is_told_nothing():
+    assert watched(300) == []
+
+
+@pytest.mark.parametrize(
+    ("metrics", "step", "text"),
+    [
+        ({"loss": 0.0}, 10, "warning[SKD-T06] step 10: for 10 steps now the loss is exactly 0; check that teacher"),
+        ({"grad_norm": 0.0}, 10, "warning[SKD-T13] step 10: for 10 steps now the gradient is exactly 0, so nothing"),
+        ({"truncated_share": 0.51}, 50, "warning[SKD-G02] step 50: for 50 steps now more than half of the responses"),
+        ({"acceptance_rate": 1.0}, 50, "warning[SKD-G10] step 50: for 50 steps now every drafted token was kept"),
+        ({"acceptance_rate": 0.0}, 50, "warning[SKD-G10] step 50: for 50 steps now no drafted token was kept"),
+    ],
+)
+def test_each_sign_is_said_once_when_it_has_lasted(metrics, step, text):
+    ((when, said),) = watched(200, FINE | metrics)
+    assert when == step
+    assert said.startswith(text)
+    assert "; " in said
+
+
+@pytest.mark.parametrize("metrics", [{"truncated_share": 0.5}, {"acceptance_rate": None}, {"truncated_share": None}])
+def test_what_is_no_sign(metrics):
+    assert watched(200, FINE | metrics) == []
+
+
+@pytest.mark.parametrize("policy", [Student(), Interleaved(gate=AcceptAll()), Mixture((Interleaved(),), (1.0,))])
+def test_acceptance_is_not_watched_where_no_gate_judges(policy):
+    assert watched(200, FINE | {"acceptance_rate": 1.0}, policy=policy) == []
+
+
+def test_a_sign_that_stops_in_between_starts_anew():
+    watch, student = Watch.over(Interleaved(), nn.Linear(1, 1)), nn.Linear(1, 1)
+    for step in range(1, 45):
+        zero = FINE | {"loss": 0.0 if step % 9 else 0.1}
+        assert watch.step(step, zero, responses(3), student) == []
+
+
+def test_weights_that_do_not_move_are_said_after_fifty_steps_or_at_the_end():
+    text = "no weight of the student has changed; raise train.lr, or check the loss"
+    assert watched(200, moving=False) == [(50, f"warning[SKD-T13] step 50: after 50 steps {text}")]
+    assert watched(3, moving=False) == [("end", f"warning[SKD-T13] step 3: after 3 steps {text}")]
+
+
+def test_too_many_empty_responses_are_said_with_their_share():
+    ((step, text),) = watched(200, rollout=responses(*[3] * 15, 0))
+    assert step == 50
+    assert text == (
+        "warning[SKD-D11] step 50: 6.2% of the responses so far had no token to learn from; "
+        "check the data and the end token"
+    )
+    assert watched(200, rollout=responses(*[3] * 19, 0)) == []
+
+
+def test_the_mark_sees_one_bit_and_an_exchange_of_two_weights():
+    one, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    mark = weights_mark(one)
+    assert mark == weights_mark(one)
+    with torch.no_grad():
+        one.bias[0] = torch.nextafter(one.bias[0], torch.tensor(9.0))
+    assert weights_mark(one) != mark
+    assert weights_mark(nn.Sequential(one, other)) != weights_mark(nn.Sequential(other, one))
+
+
+def test_a_run_that_learns_nothing_says_so(settings, capsys):
+    config = settings(max_steps=2, lr=1e-30)
+    train(config, pair=open_pair(config), prompts=ROWS, validation=ROWS)
+    assert "warning[SKD-T13] step 2: after 2 steps no weight" in " ".join(capsys.readouterr().err.split())
