@@ -57,7 +57,8 @@ def tiny_model(
     _scale_logits(model.eval(), logit_std, seed)
     model.generation_config.eos_token_id = EOS_ID
     model.generation_config.pad_token_id = PAD_ID
-    return model.to(dtype)
+    moved: PreTrainedModel = model.to(dtype=dtype)  # type: ignore[call-arg]
+    return moved
 
 
 def _family(

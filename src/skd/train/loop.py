@@ -86,7 +86,7 @@ def train(
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = _validated(config, overrides)
+    config = _configured(config, overrides)
     settings, run_dir = config.train, Path(config.output)
     checked = checked or check(config, rows=prompts is None, models=pair is None)
     checked.require()
@@ -131,7 +131,7 @@ def train(
         return _finished(run, state, shown, new=True)
 
 
-def _validated(
+def _configured(
     config: RunConfig | str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, object] | None
 ) -> RunConfig:
     if isinstance(config, str | Path):
