@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -63,7 +64,8 @@ def _means(text: str, plain: bool, value: Any) -> bool:
         return plain and _is_integer(text, value)
     if isinstance(value, float):
         return _is_integer(text, value) or (bool(_FLOAT.fullmatch(text)) and float(text) == value)
-    return text == str(value) or text.replace("-", "_") == value
+    # A path's leading ~ is the home directory, and a method may be spelt with dashes.
+    return str(value) in (text, os.path.expanduser(text), text.replace("-", "_"))
 
 
 def _is_integer(text: str, value: float) -> bool:

@@ -99,7 +99,9 @@ def train(
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
         checkpoint = find_start(run_dir, config, resume, shown.say)
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
-        run = replace(run, check=stop.check)
+        if run.world_size == 1:
+            # With several processes one of them must not leave in the middle of a step: the others would wait for it.
+            run = replace(run, check=stop.check)
         state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
