@@ -23,7 +23,7 @@ from skd.check import check
 from skd.check.memory import Estimate, estimate
 from skd.check.models import roles
 from skd.check.pair import check_pair
-from skd.config import config_of
+from skd.config import RunConfig, config_of
 from skd.train.loop import train
 
 PAIRS: dict[str, dict[str, Any]] = {
@@ -31,13 +31,17 @@ PAIRS: dict[str, dict[str, Any]] = {
     "49152": {"teacher": {"hidden": 256, "layers": 4}, "student": {"hidden": 128, "layers": 4}},
 }
 """Vocabulary -> shapes."""
-METHODS = ("sft", "supervised_kd", "on_policy", "skd")
-CHANGES: dict[str, dict[str, Any]] = {
-    "checkpointing": {"gradient_checkpointing": True},
-    "bf16": {"precision": "bf16"},
-    "512 tokens": {"micro_batch_tokens": 512},
-}
-"""Changes to the ``train`` section of supervised_kd."""
+CASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("sft", {}),
+    ("supervised_kd", {}),
+    ("on_policy", {}),
+    ("skd", {}),
+    ("skd", {"policy.block": 32}),
+    ("supervised_kd", {"train.gradient_checkpointing": True}),
+    ("supervised_kd", {"train.precision": "bf16"}),
+    ("supervised_kd", {"train.micro_batch_tokens": 512}),
+)
+"""Method and changes to the config."""
 TOKENS = 64
 """Of each prompt, and of each response."""
 BATCH = 16
@@ -48,18 +52,17 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases: list[tuple[str, str, dict[str, Any]]] = [(method, "", {}) for method in METHODS]
-    cases += [("supervised_kd", name, change) for name, change in CHANGES.items()]
     with tempfile.TemporaryDirectory() as room:
         _warm_up(room)
-        print(f"{'ids':>6} {'method':>14} {'change':>14} {'estimate MB':>12} {'measured MB':>12} {'ratio':>6}")
+        print(f"{'ids':>6} {'method':<14} {'change':<35} {'estimate MB':>11} {'measured MB':>11} {'ratio':>6}")
         for vocabulary in options.pairs:
             directory = Path(room) / vocabulary
             _make_pair(directory, int(vocabulary), PAIRS[vocabulary])
-            for method, name, change in cases:
-                expected, measured = _forked(_settings(directory, method, change))
-                sizes = f"{expected.peak / 1e6:12.0f} {measured / 1e6:12.0f} {expected.peak / measured:6.2f}"
-                print(f"{vocabulary:>6} {method:>14} {name:>14} {sizes}  {expected.text()}", flush=True)
+            for method, changes in CASES:
+                expected, measured = _forked(config_of(_settings(directory, method), changes))
+                change = ", ".join(f"{key}={value}" for key, value in changes.items())
+                sizes = f"{expected.peak / 1e6:11.0f} {measured / 1e6:11.0f} {expected.peak / measured:6.2f}"
+                print(f"{vocabulary:>6} {method:<14} {change:<35} {sizes}  {expected.text()}", flush=True)
 
 
 def _warm_up(room: str) -> None:
@@ -85,7 +88,7 @@ def _make_pair(directory: Path, vocabulary: int, shapes: dict[str, Any]) -> None
     (directory / "rows.jsonl").write_text("\n".join(lines))
 
 
-def _settings(directory: Path, method: str, change: dict[str, Any]) -> dict[str, Any]:
+def _settings(directory: Path, method: str) -> dict[str, Any]:
     """A run of two steps: the optimiser has its state from the first one on."""
     return {
         "method": method,
@@ -93,14 +96,13 @@ def _settings(directory: Path, method: str, change: dict[str, Any]) -> dict[str,
         "student": str(directory / "student"),
         "data": {"train": str(directory / "rows.jsonl")},
         "sampling": {"max_new_tokens": TOKENS},
-        "train": {"batch_size": BATCH, "max_steps": 2, "tensorboard": False, **change},
+        "train": {"batch_size": BATCH, "max_steps": 2, "tensorboard": False},
         "output": tempfile.mkdtemp(dir=directory),
     }
 
 
-def _forked(settings: dict[str, Any]) -> tuple[Estimate, int]:
+def _forked(config: RunConfig) -> tuple[Estimate, int]:
     """The estimate, and the measured rise in bytes."""
-    config = config_of(settings)
     built = check_pair(roles(config.student, config.teacher), lambda part: None).built
     found = check(config)
     found.require()

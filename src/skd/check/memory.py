@@ -27,6 +27,8 @@ __all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
 _LIBRARIES = 140 << 20
 """Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
+_ROWS_WITHOUT_TEACHER = 10
+"""Of the ``ROWS_PER_TOKEN`` that a chunk of the loss is cut for; measured."""
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
 
@@ -66,7 +68,6 @@ def estimate(
     weights = num_parameters(student)
     copied = config.student.dtype != "float32"
     fixed = {
-        "libraries": _LIBRARIES,
         "student weights": 4 * weights,
         "optimiser": 8 * weights,
         "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
@@ -76,14 +77,17 @@ def estimate(
         "activations": _activations(config, student, prompts),
         "loss": _loss(config, student, teacher, prompts),
     }
+    always = {"libraries": _LIBRARIES}
     if teacher is None or config.teacher is None:
-        return Estimate(fixed, [training, _writing(config, [(student, config.student.dtype)], prompts)])
+        return Estimate(
+            fixed, [always | training, always | _writing(config, [(student, config.student.dtype)], prompts)]
+        )
     width = _BYTES[config.teacher.dtype]
     fixed["teacher weights"] = width * num_parameters(teacher)
-    kept = {"kept teacher states": width * _response_tokens(config, prompts) * _hidden_size(teacher)}
+    always["kept teacher states"] = width * _response_tokens(config, prompts) * _hidden_size(teacher)
     models = [(student, config.student.dtype), (teacher, config.teacher.dtype)]
     scoring = {"teacher's forward": _micro_batch(config, prompts) * _transient(teacher) * width}
-    return Estimate(fixed, [training | kept, scoring | kept, _writing(config, models, prompts) | kept])
+    return Estimate(fixed, [always | phase for phase in (training, scoring, _writing(config, models, prompts))])
 
 
 def _hidden_size(model: PreTrainedModel) -> int:
@@ -174,11 +178,14 @@ def _inner_size(shape: Any) -> int:
 def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts) -> int:
     """A chunk of log-probs, and the head's gradient: its sum, one chunk's, and under bf16 the heads cast."""
     vocab_size = student.config.get_text_config().vocab_size
-    logits = ROWS_PER_TOKEN * 4 * vocab_size * min(_response_tokens(config, prompts), _micro_batch(config, prompts))
+    tokens = min(_response_tokens(config, prompts), _micro_batch(config, prompts))
+    chunk = min(DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN * 4 * vocab_size * tokens)
+    if teacher is None:
+        chunk = chunk * _ROWS_WITHOUT_TEACHER // ROWS_PER_TOKEN
     heads = 2 * 4 * _hidden_size(student)
     if config.train.precision == "bf16":
         heads += 2 * (_hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
-    return int(min(DEFAULT_BUDGET_BYTES, logits) + vocab_size * heads)
+    return int(chunk + vocab_size * heads)
 
 
 def _cache(model: PreTrainedModel, dtype: str, rows: int, length: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skd.check.hub import with_headers
 from skd.check.report import Part
 from skd.config import ModelConfig
 from skd.errors import Problem
@@ -48,9 +49,11 @@ def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
     part.errors += errors
     if files is None:
         return None
-    stored = sorted({tensor.dtype for tensor in (files.tensors or {}).values()})
-    part.facts.append(f"stored as {', '.join(stored)}" if files.tensors is not None else "weights not fetched yet")
-    return files
+    if files.tensors is None:
+        files = with_headers(part, name, model, files)
+    if files.tensors is not None:
+        part.facts[:0] = [f"stored as {', '.join(sorted({tensor.dtype for tensor in files.tensors.values()}))}"]
+    return None if part.errors else files
 
 
 def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) -> PreTrainedModel | None:
