@@ -50,7 +50,9 @@ class CurrentStudent:
         shared: dict[int, Any] = {
             id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in student.parameters()
         }
-        return copy.deepcopy(student, shared).eval()
+        teacher: PreTrainedModel = copy.deepcopy(student, shared)
+        teacher.eval()
+        return teacher
 
     def follow(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
         """Nothing to do: the weights are the same."""
@@ -74,7 +76,9 @@ class MovingAverage:
 
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
         """A copy of the student."""
-        return copy.deepcopy(student).requires_grad_(False).eval()
+        teacher: PreTrainedModel = copy.deepcopy(student)
+        teacher.requires_grad_(False).eval()
+        return teacher
 
     @torch.no_grad()
     def follow(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:

@@ -79,8 +79,9 @@ class Front:
         device = self.cursor_B.device
         ids_bP = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True).to(device)
         last_b = torch.tensor([len(ids) - 1 for ids in prompts], device=device)
-        self.cursor_B[rows_b] = last_b
-        self.pending_B[rows_b] = ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1)
+        self.cursor_B = self.cursor_B.index_copy(0, rows_b, last_b)
+        # Not in place: what was pending before is shared with the other model.
+        self.pending_B = self.pending_B.index_copy(0, rows_b, ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1))
         return ids_bP[:, :-1]
 
     def advance(self, count_B: Tensor, pending_B: Tensor) -> None:
