@@ -61,7 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    monkeypatch.setattr(skd.check, "check", lambda config: CHECKED)
+    monkeypatch.setattr(skd.check, "check_reading", lambda reading: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
+__all__ = ["Roles", "Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
+
+Roles = Mapping[str, ModelConfig]
+"""The models of a run by their part."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Words:
         return end_id(self.tokenizer, self.stop_ids)
 
 
-def roles(config: RunConfig) -> Mapping[str, ModelConfig]:
-    """The models that a run opens, by their part; a teacher made of the student is none of them."""
-    teacher = {"teacher": config.teacher} if isinstance(config.teacher, TeacherModel) else {}
-    return {"student": config.student, **teacher}
+def roles(student: ModelConfig | None, teacher: TeacherConfig | None) -> Roles:
+    """Those that are opened, the student first; a teacher made of the student is none of them."""
+    both = {"student": student, "teacher": teacher if isinstance(teacher, TeacherModel) else None}
+    return {name: model for name, model in both.items() if model is not None}
 
 
 def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
@@ -66,7 +69,7 @@ def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) ->
     return None
 
 
-def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedModel]) -> Words | None:
+def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel]) -> Words | None:
     """Tokenizers of the models whose architecture could be built, their shared ids and the stop ids."""
     from skd.models.load import load_tokenizer
     from skd.models.vocabulary import shared_vocab_size, stop_ids
@@ -74,7 +77,7 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
     tokenizers = {}
     for name in built:
         with part.noting():
-            tokenizers[name] = load_tokenizer(name, roles(config)[name].path, roles(config)[name].revision)
+            tokenizers[name] = load_tokenizer(name, models[name].path, models[name].revision)
     if "student" not in tokenizers:
         return None
     tokenizer = tokenizers["student"]
