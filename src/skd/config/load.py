@@ -20,7 +20,7 @@ from skd.config.problems import dotted, problem_of
 from skd.config.schema import RunConfig
 from skd.errors import ConfigError, Problem
 
-__all__ = ["config_digest", "config_of", "dump_config", "load_config"]
+__all__ = ["checked_config", "config_digest", "config_of", "dump_config", "load_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     Raises:
         ConfigError: with all problems of the file and the overrides, each with its file and line.
     """
-    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))), overrides)
+    return checked_config(in_our_terms(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))), overrides)
 
 
 def config_of(
     values: RunConfig | Mapping[str, object], overrides: Sequence[str] | Mapping[str, object] = ()
 ) -> RunConfig:
     """A config given as plain values, or one to be changed, checked exactly as a file is. Raises as ``load_config``."""
-    return _checked(Document("config", data=_plain(values)), overrides)
+    return checked_config(Document("config", data=_plain(values)), overrides)
 
 
 def _plain(value: Any, depth: int = 1) -> Any:
@@ -61,9 +61,15 @@ def _plain(value: Any, depth: int = 1) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> RunConfig:
+def checked_config(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> RunConfig:
+    """The config of a document that was read, with overrides. ``places``: where each override was written.
+
+    Raises ConfigError with all problems, in the order of their lines.
+    """
     if isinstance(document.data, dict):
-        apply_overrides(document, overrides)
+        apply_overrides(document, overrides, places or {})
         _remove_secrets(document)
     config = _validated(document)
     if document.problems or config is None:
