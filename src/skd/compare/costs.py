@@ -25,6 +25,8 @@ class Costs:
     """Response tokens trained on."""
     seconds: float
     """Wall time of the steps: responses, evidence and update; no loading, validation or export."""
+    cpu_seconds: float
+    """Time of this process on all its cores in them: what to compare where other work shares the machine."""
     teacher_flops: float | None
     """2 x parameters x tokens that the teacher read; None when its size is not known."""
 
@@ -36,6 +38,7 @@ class Point:
     step: int
     tokens: int
     seconds: float
+    cpu_seconds: float
     score: float
 
 
@@ -70,18 +73,21 @@ def costs_of(run_dir: Path, config: RunConfig, prompt_tokens: Mapping[int, int])
         prompts *= config.sampling.responses_per_prompt if config.writers != {"data_set"} else 1
         read = prompts + tokens + sum(int(row["wasted"]) for row in steps)
         flops = None if size is None else 2.0 * size * read
-    return Costs(len(steps), tokens, sum(float(row["seconds"]) for row in steps), flops)
+    seconds, cpu_seconds = (sum(float(row[key]) for row in steps) for key in ("seconds", "seconds_cpu"))
+    return Costs(len(steps), tokens, seconds, cpu_seconds, flops)
 
 
 def curve_of(run_dir: Path) -> list[Point]:
     """The scores measured at validations."""
-    tokens, seconds = 0, 0.0
+    tokens, seconds, cpu_seconds = 0, 0.0, 0.0
     points: list[Point] = []
     for row in _rows(run_dir / "metrics.jsonl"):
         if "validation" not in row:
             tokens, seconds = tokens + int(row["tokens"]), seconds + float(row["seconds"])
+            cpu_seconds += float(row["seconds_cpu"])
         elif row["validation"].get("score") is not None:
-            points.append(Point(int(row["step"]), tokens, seconds, float(row["validation"]["score"])))
+            score = float(row["validation"]["score"])
+            points.append(Point(int(row["step"]), tokens, seconds, cpu_seconds, score))
     return points
 
 

@@ -16,7 +16,11 @@ from skd.text import write_text
 __all__ = ["NOTES", "page_of", "write_plots"]
 
 _NUM_PLOTTED = 7
-_AXES = {"tokens": "response tokens trained on", "seconds": "seconds of training"}
+_AXES = {
+    "tokens": "response tokens trained on",
+    "seconds": "seconds of training",
+    "cpu_seconds": "CPU seconds of training",
+}
 
 NOTES = (
     "All methods start from the same student in a setting and see the same rows in the same order by seed.",
@@ -102,7 +106,11 @@ def _curves(comparison: Comparison) -> Iterator[Curves]:
         for axis, label in _AXES.items():
             series = {method: _series(mine, axis) for method, mine in cells.items()}
             if any(series.values()):
-                yield Curves(f"{setting}: score by {axis}", label, series)
+                yield Curves(
+                    f"{setting}: score by {label.removesuffix(' of training').removesuffix(' trained on')}",
+                    label,
+                    series,
+                )
 
 
 def _series(cells: Sequence[Finished], axis: str) -> Points:

@@ -57,6 +57,7 @@ class Row:
     steps: float
     tokens: float
     seconds: float
+    cpu_seconds: float
     teacher_flops: float | None
     against_reference: Contrast | None
     """None for the reference itself."""
@@ -172,6 +173,7 @@ def _row(
         steps=fmean(float(one.record["steps"]) for one in cells),
         tokens=fmean(float(one.record["tokens"]) for one in cells),
         seconds=fmean(float(one.record["seconds"]) for one in cells),
+        cpu_seconds=fmean(float(one.record["cpu_seconds"]) for one in cells),
         teacher_flops=None if None in flops else fmean(flops),
         against_reference=against,
         rank=rank,

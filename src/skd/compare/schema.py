@@ -67,8 +67,8 @@ class SettingConfig(Section):
 class BudgetConfig(Section):
     """Every method once more, with as many steps as cost the same."""
 
-    kind: Literal["seconds", "teacher_flops"]
-    """What is equal: seconds of training, or the teacher's arithmetic."""
+    kind: Literal["seconds", "cpu_seconds", "teacher_flops"]
+    """What is equal: seconds of training, those of the processor (on a shared machine), or the teacher's arithmetic."""
     like: Text | None = None
     """As much as this method spends in its steps, in the same setting."""
     amount: Annotated[Real, AfterValidator(InRange(0, open_low=True))] | None = None

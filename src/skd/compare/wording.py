@@ -26,10 +26,16 @@ HEADINGS = (
     "steps",
     "tokens",
     "seconds",
+    "CPU s",
     "teacher GFLOP",
 )
 _RANKS = {"best": "best", "tie": "tie with best", "behind": "behind"}
-_BUDGETS = {"steps": "equal steps", "seconds": "equal seconds", "teacher_flops": "equal teacher FLOPs"}
+_BUDGETS = {
+    "steps": "equal steps",
+    "seconds": "equal seconds",
+    "cpu_seconds": "equal CPU seconds",
+    "teacher_flops": "equal teacher FLOPs",
+}
 
 
 def title(table: Table) -> str:
@@ -53,6 +59,7 @@ def cells(row: Row) -> list[str]:
         f"{row.steps:,.0f}",
         f"{row.tokens:,.0f}",
         f"{row.seconds:,.1f}",
+        f"{row.cpu_seconds:,.1f}",
         flops,
     ]
 
@@ -68,7 +75,7 @@ def markdown(table: Table) -> str:
 
 def grid(table: Table) -> Grid:
     """For a terminal of 80 columns: ``*`` is the best, ``=`` a tie with it."""
-    shown = {"method": 0, "score": 1, "vs ref.": 4, "95 % items, seeds": 6, "p": 7, "verdict": 8, "seconds": 12}
+    shown = {"method": 0, "score": 1, "vs ref.": 4, "95 % items, seeds": 6, "p": 7, "verdict": 8, "CPU s": 13}
     drawn = Grid(title=Text(title(table)), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     drawn.add_column("", no_wrap=True, min_width=1)
     for heading, i in shown.items():
