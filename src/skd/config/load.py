@@ -25,7 +25,16 @@ from skd.config.schema import RunConfig, TrainConfig
 from skd.config.sources import DataConfig
 from skd.errors import ConfigError, Problem
 
-__all__ = ["Reading", "Sections", "config_digest", "config_of", "dump_config", "load_config", "read_config"]
+__all__ = [
+    "Reading",
+    "Sections",
+    "checked_config",
+    "config_digest",
+    "config_of",
+    "dump_config",
+    "load_config",
+    "read_config",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +116,21 @@ def _plain(value: Any, depth: int = 1) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> Reading:
+def checked_config(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> RunConfig:
+    """The config of a document that was read, with overrides. ``places``: where each override was written.
+
+    Raises ConfigError with all problems, in the order of their lines.
+    """
+    return _checked(document, overrides, places).require()
+
+
+def _checked(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> Reading:
     if isinstance(document.data, dict):
-        apply_overrides(document, overrides)
+        apply_overrides(document, overrides, places or {})
         _remove_secrets(document)
     config, details = _validated(document)
     if document.problems or config is None:
