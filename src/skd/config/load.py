@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, read_document, read_text, value_at
+from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, value_at
 from skd.config.dump import config_digest, dump_config
+from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
 from skd.config.overrides import apply_overrides
 from skd.config.problems import dotted, problem_of
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
-    """Read and check a config file. Nothing else is opened: no data, no model.
+    """Read and check a config file with the files that it includes. Nothing else is opened: no data, no model.
 
     Files of the code published with the paper are read, too, and said in our terms.
 
@@ -38,7 +39,7 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     Raises:
         ConfigError: with all problems of the file and the overrides, each with its file and line.
     """
-    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))), overrides)
+    return _checked(in_our_terms(read_with_parts(Path(path))), overrides)
 
 
 def config_of(
@@ -67,16 +68,18 @@ def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]
         _remove_secrets(document)
     config = _validated(document)
     if document.problems or config is None:
-        raise ConfigError(sorted(document.problems, key=_line))
+        raise ConfigError(sorted(document.problems, key=_position))
     for name, text, value in _read_as_numbers(document, config):
         logger.info("%s is the text %s, read as the number %g", name, quoted(text), value)
     return config
 
 
-def _line(problem: Problem) -> int:
-    """Line of the problem in the file; those without one come first, in the order they were found."""
-    line = problem.place.removesuffix(":").rpartition(":")[2]
-    return int(line) if line.isascii() and line.isdigit() else 0
+def _position(problem: Problem) -> tuple[str, int]:
+    """File and line of the problem; those without a line come first, in the order they were found."""
+    file, _, line = problem.place.removesuffix(":").rpartition(":")
+    if file.rpartition(":")[2].isdecimal():
+        file, _, line = file.rpartition(":")
+    return (file, int(line)) if line.isascii() and line.isdigit() else ("", 0)
 
 
 def _validated(document: Document) -> RunConfig | None:
