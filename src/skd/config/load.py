@@ -14,9 +14,10 @@ from pydantic_core import ErrorDetails
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, read_document, read_text, value_at
+from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, value_at
 from skd.config.dump import config_digest, dump_config
 from skd.config.fields import PathText
+from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
 from skd.config.models import ModelConfig, TeacherConfig
 from skd.config.overrides import apply_overrides
@@ -72,7 +73,7 @@ class Reading:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
-    """Read and check a config file. Nothing else is opened: no data, no model.
+    """Read and check a config file with the files that it includes. Nothing else is opened: no data, no model.
 
     Files of the code published with the paper are read, too, and said in our terms.
 
@@ -90,10 +91,10 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
 def read_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Reading:
     """As ``load_config``, but what is wrong is returned, with those sections that are right."""
     try:
-        text = read_text(Path(path))
+        document = read_with_parts(Path(path))
     except ConfigError as error:
         return Reading(None, error.problems)
-    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], text)), overrides)
+    return _checked(in_our_terms(document), overrides)
 
 
 def config_of(
@@ -134,16 +135,18 @@ def _checked(
         _remove_secrets(document)
     config, details = _validated(document)
     if document.problems or config is None:
-        return Reading(None, sorted(document.problems, key=_line), _sections(document, details))
+        return Reading(None, sorted(document.problems, key=_position), _sections(document, details))
     for name, text, value in _read_as_numbers(document, config):
         logger.info("%s is the text %s, read as the number %g", name, quoted(text), value)
     return Reading(config)
 
 
-def _line(problem: Problem) -> int:
-    """Line of the problem in the file; those without one come first, in the order they were found."""
-    line = problem.place.removesuffix(":").rpartition(":")[2]
-    return int(line) if line.isascii() and line.isdigit() else 0
+def _position(problem: Problem) -> tuple[str, int]:
+    """File and line of the problem; those without a line come first, in the order they were found."""
+    file, _, line = problem.place.removesuffix(":").rpartition(":")
+    if file.rpartition(":")[2].isdecimal():
+        file, _, line = file.rpartition(":")
+    return (file, int(line)) if line.isascii() and line.isdigit() else ("", 0)
 
 
 def _validated(document: Document) -> tuple[RunConfig | None, list[ErrorDetails]]:
