@@ -69,7 +69,7 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"methods": {"sft": {}, "x": {"train": {"lrr": 1}}}}, "lrr", "train.lrr is an unknown key; did you mean"),
         ({"methods": {"sft": {}, "x": {"train.lr": "fast"}}}, "fast", 'train.lr is the text "fast", expected a number'),
         ({"evaluation": {"task": "number_word"}}, '"evaluation"', "write number_words"),
-        ({"evaluation": {"task": "number_words", "siz": 3}}, "siz", "did you mean size?"),
+        ({"evaluation": {"task": "number_words", "siz": 3}}, '"siz"', "did you mean size?"),
         ({"evaluation": [{"task": "number_words"}] * 2}, '"evaluation"', "evaluation names a task twice"),
         ({"budgets": [{"kind": "seconds"}]}, '"budgets"', "and one of them is needed; write one of the two"),
         ({"budgets": [{"kind": "seconds", "like": "x"}]}, '"like"', "budgets.0.like is 'x', no method of this plan"),
