@@ -62,7 +62,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    monkeypatch.setattr(skd.check, "check", lambda config: CHECKED)
+    monkeypatch.setattr(skd.check, "check_reading", lambda reading: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.compare, "compare", recorder("compare"))
@@ -353,7 +353,7 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
 def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys, monkeypatch):
     from skd.config import METHODS
 
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "240")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["method", *METHODS]
@@ -366,7 +366,7 @@ def test_list_methods_fits_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[::2]] == list(METHODS)
+    assert [line.split()[0] for line in lines[::3]] == list(METHODS)
     assert "                interleaved (top_k), forward_kl" in lines
     too_long = [line for line in lines if len(line) > 80 and "https://" not in line]
     assert not too_long

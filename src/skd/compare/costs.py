@@ -52,7 +52,9 @@ def teacher_parameters(config: RunConfig) -> int | None:
     """Parameters of the teacher from the headers of its files; None without a teacher, or where they are not here."""
     if config.teacher is None:
         return None
-    files, _ = model_files("teacher", config.teacher.path, config.teacher.revision)
+    # A teacher made of the student is as large as that.
+    model = config.models.get("teacher", config.student)
+    files, _ = model_files("teacher", model.path, model.revision)
     if files is None or files.tensors is None:
         return None
     return sum(prod(tensor.shape) for tensor in files.tensors.values())

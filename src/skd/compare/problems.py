@@ -95,8 +95,8 @@ def items_of(config: PlanConfig) -> Iterator[tuple[KeyPath, tuple[ItemsConfig, .
 
 def unknown_stages(config: RunConfig, known: Iterable[str], place: str) -> Iterator[Problem]:
     """Models of a run that are stages which do not exist, or come later."""
-    for role, model in (("teacher", config.teacher), ("student", config.student)):
-        name = model.path.removeprefix(STAGE) if model and model.path.startswith(STAGE) else None
+    for role, model in config.models.items():
+        name = model.path.removeprefix(STAGE) if model.path.startswith(STAGE) else None
         if name is not None and name not in known:
             yield Problem("SKD-C12", place, f"{role} is {STAGE}{name}, no stage before it", _one_of(name, known))
 

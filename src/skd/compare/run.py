@@ -106,9 +106,9 @@ class Comparison:
     def _model_jobs(self) -> Iterator[Job]:
         for setting in self.plan.config.settings:
             config = self.plan.cell(setting, self.plan.config.reference)
-            for role, model in (("teacher", config.teacher), ("start", config.student)):
-                if model is not None:
-                    yield model_job(self.stages, setting, role, model, self.plan.items(setting))
+            for part, model in config.models.items():
+                role = "start" if part == "student" else part
+                yield model_job(self.stages, setting, role, model, self.plan.items(setting))
 
     def _tune(self, done: Done, say: Say) -> bool:
         """Try every trial for every method in every setting, and keep the best; whether all are known."""

@@ -43,17 +43,15 @@ class Stages:
 
     def resolved(self, config: RunConfig) -> RunConfig:
         """A config with directories in place of stages."""
-        roles = {role: getattr(config, role) for role in ("teacher", "student")}
-        return config_of(config, {f"{role}.path": self.path(model.path) for role, model in roles.items() if model})
+        return config_of(config, {f"{role}.path": self.path(model.path) for role, model in config.models.items()})
 
     def identity(self, model: str) -> str | None:
         """The digest of the stage that a model is; None for one from elsewhere."""
         return digest(self._identity(model.removeprefix(STAGE))) if model.startswith(STAGE) else None
 
     def identities(self, config: RunConfig) -> dict[str, str | None]:
-        """That of teacher and student."""
-        roles = {"teacher": config.teacher, "student": config.student}
-        return {role: self.identity(model.path) for role, model in roles.items() if model is not None}
+        """Those of the models that it opens."""
+        return {role: self.identity(model.path) for role, model in config.models.items()}
 
     def _directory(self, name: str) -> Path:
         return self.output / "stages" / name
