@@ -1,4 +1,4 @@
-"""The command line: ``skd train | check | generate | evaluate | quickstart | report``.
+"""The command line: ``skd train | check | generate | evaluate | compare | quickstart | report``.
 
 Nothing heavy is imported before a command needs it, so help and mistakes answer at once. Exit codes are those of
 ``skd.errors``; 130 after Ctrl-C, 141 when the reader of a pipe has gone, 70 for a fault of ours.
@@ -313,6 +313,23 @@ def evaluate(
             comet_model=comet_model,
         ),
     )
+
+
+@app.command()
+def compare(
+    plan: Annotated[str, typer.Argument(help="YAML file of the comparison; docs/compare.md.", show_default=False)],
+    status: Annotated[bool, typer.Option("--status", help="Print which cells are done or stale; run nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Run stale cells again; the old ones are kept aside.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Tables and page of what is finished; run nothing.")] = False,
+) -> None:
+    """Methods x seeds x settings from one student: paired tests, one table, one page. The same command goes on."""
+    from skd.compare import compare as run
+    from skd.compare import show_states
+
+    if status:
+        show_states(plan)
+        return
+    run(plan, redo=redo, only_report=report)
 
 
 @app.command()

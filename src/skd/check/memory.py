@@ -9,7 +9,7 @@ activation, the other half and their product. docs/check.md compares the sum wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import PolicyConfig, RunConfig
+from skd.config import PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
 from skd.types import Prompts
@@ -64,7 +64,10 @@ def num_parameters(model: PreTrainedModel) -> int:
 def estimate(
     config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts
 ) -> Estimate:
-    """What a run of ``config`` with these models (on any device, meta too) and training prompts would hold."""
+    """What a run of ``config`` with these models (on any device, meta too) and training prompts would hold.
+
+    ``teacher`` is the student where the teacher is made of it.
+    """
     weights = num_parameters(student)
     copied = config.student.dtype != "float32"
     fixed = {
@@ -78,33 +81,58 @@ def estimate(
         "loss": _loss(config, student, teacher, prompts),
     }
     always = {"libraries": _LIBRARIES}
-    if teacher is None or config.teacher is None:
-        return Estimate(
-            fixed, [always | training, always | _writing(config, [(student, config.student.dtype)], prompts)]
-        )
-    width = _BYTES[config.teacher.dtype]
-    fixed["teacher weights"] = width * num_parameters(teacher)
-    always["kept teacher states"] = width * _response_tokens(config, prompts) * _hidden_size(teacher)
-    models = [(student, config.student.dtype), (teacher, config.teacher.dtype)]
-    scoring = {"teacher's forward": _micro_batch(config, prompts) * _transient(teacher) * width}
-    return Estimate(fixed, [always | phase for phase in (training, scoring, _writing(config, models, prompts))])
+    readers = [_Reader(student, config.student.dtype, prompts)]
+    phases = [training]
+    if teacher is not None:
+        dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
+        read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
+        readers.append(_Reader(teacher, dtype, read))
+        shared = isinstance(config.teacher, StudentTeacher)
+        fixed["teacher weights"] = 0 if shared else _BYTES[dtype] * num_parameters(teacher)
+        always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
+    phases.append(_writing(config, readers))
+    return Estimate(fixed, [always | phase for phase in phases])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A model that takes part in sampling, and the prompts as it reads them."""
+
+    model: PreTrainedModel
+    dtype: str
+    prompts: Prompts
+
+    @property
+    def longest_prompt(self) -> int:
+        return max((len(ids) for ids in self.prompts.ids), default=0)
+
+    def cache(self, rows: int, new_tokens: int) -> int:
+        """Bytes of keys and values."""
+        shape = self.model.config.get_text_config()
+        _, key_heads, size = _heads(shape)
+        per_token = shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype]
+        return int(rows * (self.longest_prompt + new_tokens) * per_token)
+
+    def read_in(self, rows: int) -> int:
+        """Bytes inside one layer while the prompts of all rows go through it."""
+        return rows * self.longest_prompt * _transient(self.model) * _BYTES[self.dtype]
 
 
 def _hidden_size(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().hidden_size)
 
 
-def _writing(config: RunConfig, models: Sequence[tuple[PreTrainedModel, str]], prompts: Prompts) -> dict[str, int]:
+def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
     """While responses are sampled: caches, prompts as they are read in, and the distributions of one block."""
     if config.writers == {"data_set"}:
         return {}
     rows = min(config.sampling.slots, _responses(config))
-    prompt = max((len(ids) for ids in prompts.ids), default=0)
     judged = rows * _block(config.policy)
     return {
-        "caches": sum(_cache(model, dtype, rows, prompt + config.sampling.max_new_tokens) for model, dtype in models),
-        "prompts read in": max(rows * prompt * _transient(model) * _BYTES[dtype] for model, dtype in models),
-        "distributions": _JUDGED_ROWS * 4 * judged * models[0][0].config.get_text_config().vocab_size,
+        "caches": sum(reader.cache(rows, config.sampling.max_new_tokens) for reader in readers),
+        "prompts read in": max(reader.read_in(rows) for reader in readers),
+        "distributions": _JUDGED_ROWS * 4 * judged * readers[0].model.config.get_text_config().vocab_size,
     }
 
 
@@ -186,12 +214,6 @@ def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel 
     if config.train.precision == "bf16":
         heads += 2 * (_hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
     return int(chunk + vocab_size * heads)
-
-
-def _cache(model: PreTrainedModel, dtype: str, rows: int, length: int) -> int:
-    shape = model.config.get_text_config()
-    _, key_heads, size = _heads(shape)
-    return int(rows * length * shape.num_hidden_layers * 2 * key_heads * size * _BYTES[dtype])
 
 
 def check_memory(part: Part, found: Estimate, machine: Machine) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig
+from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Roles", "Words", "check_files", "check_model", "check_same", "check_words", "roles"]
+__all__ = ["Roles", "Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
 
 Roles = Mapping[str, ModelConfig]
 """The models of a run by their part."""
@@ -37,9 +37,9 @@ class Words:
         return end_id(self.tokenizer, self.stop_ids)
 
 
-def roles(student: ModelConfig | None, teacher: ModelConfig | None) -> Roles:
-    """Those that there are, the student first."""
-    both = {"student": student, "teacher": teacher}
+def roles(student: ModelConfig | None, teacher: TeacherConfig | None) -> Roles:
+    """Those that are opened, the student first; a teacher made of the student is none of them."""
+    both = {"student": student, "teacher": teacher if isinstance(teacher, TeacherModel) else None}
     return {name: model for name, model in both.items() if model is not None}
 
 
@@ -91,6 +91,14 @@ def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel])
         part.facts += [f"{shared:,} shared ids", f"stop ids {shown}"]
         return Words(tokenizer, shared, ends)
     return None
+
+
+def check_own_teacher(part: Part, config: RunConfig) -> None:
+    """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
+    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
+        found = "is the student itself and reads the same prompts, so the two agree at every step"
+        remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
+        part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 
 
 def check_same(part: Part, path: str, teacher: ModelFiles, student: ModelFiles | None) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.environment import Machine, check_environment, machine
-from skd.check.models import roles
+from skd.check.models import check_own_teacher, roles
 from skd.check.output import check_disk, check_output, paths_read
 from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
 from skd.check.rows import check_rows
-from skd.config import Reading, RunConfig, Sections
+from skd.config import Reading, RunConfig, Sections, TeacherModel
 from skd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -143,14 +143,17 @@ def _prompts(
         part = Part("prompts")
         prompts = check_prompts(part, config.data, rows, found.words)
         check_contexts(part, config, prompts, found.words, found.built)
+        check_own_teacher(part, config)
         finish(part)
     if "student" not in found.built:
         return Checked(parts, None, None, "")
-    memory = Part("resources")
-    check_disk(memory, config.output, num_parameters(found.built["student"]))
+    memory, student = Part("resources"), found.built["student"]
+    made = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
+    teacher = student if made else found.built.get("teacher")
+    check_disk(memory, config, num_parameters(student))
     train = prompts.get("data.train")
     if train is not None:
-        check_memory(memory, estimate(config, found.built["student"], found.built.get("teacher"), train), here)
+        check_memory(memory, estimate(config, student, teacher, train), here)
     finish(memory)
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.

@@ -14,17 +14,28 @@ from pydantic_core import ErrorDetails
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, read_document, read_text, value_at
+from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, value_at
 from skd.config.dump import config_digest, dump_config
 from skd.config.fields import PathText
+from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
+from skd.config.models import ModelConfig, TeacherConfig
 from skd.config.overrides import apply_overrides
 from skd.config.problems import dotted, problem_of
-from skd.config.schema import ModelConfig, RunConfig, TrainConfig
+from skd.config.schema import RunConfig, TrainConfig
 from skd.config.sources import DataConfig
 from skd.errors import ConfigError, Problem
 
-__all__ = ["Reading", "Sections", "config_digest", "config_of", "dump_config", "load_config", "read_config"]
+__all__ = [
+    "Reading",
+    "Sections",
+    "checked_config",
+    "config_digest",
+    "config_of",
+    "dump_config",
+    "load_config",
+    "read_config",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +46,7 @@ class Sections(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     student: ModelConfig | None = None
-    teacher: ModelConfig | None = None
+    teacher: TeacherConfig | None = None
     data: DataConfig | None = None
     train: TrainConfig | None = TrainConfig()
     output: PathText | None = RunConfig.model_fields["output"].default
@@ -62,7 +73,7 @@ class Reading:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
-    """Read and check a config file. Nothing else is opened: no data, no model.
+    """Read and check a config file with the files that it includes. Nothing else is opened: no data, no model.
 
     Files of the code published with the paper are read, too, and said in our terms.
 
@@ -80,10 +91,10 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
 def read_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Reading:
     """As ``load_config``, but what is wrong is returned, with those sections that are right."""
     try:
-        text = read_text(Path(path))
+        document = read_with_parts(Path(path))
     except ConfigError as error:
         return Reading(None, error.problems)
-    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], text)), overrides)
+    return _checked(in_our_terms(document), overrides)
 
 
 def config_of(
@@ -106,22 +117,36 @@ def _plain(value: Any, depth: int = 1) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> Reading:
+def checked_config(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> RunConfig:
+    """The config of a document that was read, with overrides. ``places``: where each override was written.
+
+    Raises ConfigError with all problems, in the order of their lines.
+    """
+    return _checked(document, overrides, places).require()
+
+
+def _checked(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> Reading:
     if isinstance(document.data, dict):
-        apply_overrides(document, overrides)
+        apply_overrides(document, overrides, places or {})
         _remove_secrets(document)
     config, details = _validated(document)
     if document.problems or config is None:
-        return Reading(None, sorted(document.problems, key=_line), _sections(document, details))
+        return Reading(None, sorted(document.problems, key=_position), _sections(document, details))
     for name, text, value in _read_as_numbers(document, config):
         logger.info("%s is the text %s, read as the number %g", name, quoted(text), value)
     return Reading(config)
 
 
-def _line(problem: Problem) -> int:
-    """Line of the problem in the file; those without one come first, in the order they were found."""
-    line = problem.place.removesuffix(":").rpartition(":")[2]
-    return int(line) if line.isascii() and line.isdigit() else 0
+def _position(problem: Problem) -> tuple[str, int]:
+    """File and line of the problem; those without a line come first, in the order they were found."""
+    file, _, line = problem.place.removesuffix(":").rpartition(":")
+    if file.rpartition(":")[2].isdecimal():
+        file, _, line = file.rpartition(":")
+    return (file, int(line)) if line.isascii() and line.isdigit() else ("", 0)
 
 
 def _validated(document: Document) -> tuple[RunConfig | None, list[ErrorDetails]]:
