@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig
+from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Words", "check_files", "check_model", "check_same", "check_words", "roles"]
+__all__ = ["Roles", "Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
+
+Roles = Mapping[str, ModelConfig]
+"""The models of a run by their part."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Words:
         return end_id(self.tokenizer, self.stop_ids)
 
 
-def roles(config: RunConfig) -> Mapping[str, ModelConfig]:
-    """The models of a run by their part."""
-    teacher = {} if config.teacher is None else {"teacher": config.teacher}
-    return {"student": config.student, **teacher}
+def roles(student: ModelConfig | None, teacher: TeacherConfig | None) -> Roles:
+    """Those that are opened, the student first; a teacher made of the student is none of them."""
+    both = {"student": student, "teacher": teacher if isinstance(teacher, TeacherModel) else None}
+    return {name: model for name, model in both.items() if model is not None}
 
 
 def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
@@ -66,7 +69,7 @@ def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) ->
     return None
 
 
-def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedModel]) -> Words | None:
+def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel]) -> Words | None:
     """Tokenizers of the models whose architecture could be built, their shared ids and the stop ids."""
     from skd.models.load import load_tokenizer
     from skd.models.vocabulary import shared_vocab_size, stop_ids
@@ -74,7 +77,7 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
     tokenizers = {}
     for name in built:
         with part.noting():
-            tokenizers[name] = load_tokenizer(name, roles(config)[name].path, roles(config)[name].revision)
+            tokenizers[name] = load_tokenizer(name, models[name].path, models[name].revision)
     if "student" not in tokenizers:
         return None
     tokenizer = tokenizers["student"]
@@ -85,6 +88,14 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
         part.facts += [f"{shared:,} shared ids", f"stop ids {shown}"]
         return Words(tokenizer, shared, ends)
     return None
+
+
+def check_own_teacher(part: Part, config: RunConfig) -> None:
+    """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
+    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
+        found = "is the student itself and reads the same prompts, so the two agree at every step"
+        remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
+        part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 
 
 def check_same(part: Part, path: str, teacher: ModelFiles, student: ModelFiles | None) -> None:
