@@ -53,7 +53,7 @@ def comparison(tmp_path):
 
 def test_wins_losses_and_ties(comparison):
     (table,) = tables(comparison)
-    assert [row.method for row in table.rows][0] == "win"
+    assert table.rows[0].method == "win"
     verdicts = {row.method: row.against_reference.verdict for row in table.rows if row.against_reference}
     assert verdicts == {"win": "a", "twin": "tie", "bad": "b"}
     assert {row.method: row.rank for row in table.rows} == {
