@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from skd.check.environment import Machine, size_text
@@ -47,9 +48,9 @@ class Estimate:
         return f"about {size_text(self.peak)} at the peak: " + ", ".join(f"{name} {size_text(n)}" for name, n in shown)
 
 
-def num_parameters(model: PreTrainedModel) -> int:
-    """Parameters of a model, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def num_parameters(model: PreTrainedModel, *, trained: bool = False) -> int:
+    """Parameters of a model, tied ones once; or only those that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
 
 
 def estimate(
@@ -59,19 +60,19 @@ def estimate(
 
     ``teacher`` is the student where the teacher is made of it.
     """
-    weights = num_parameters(student)
+    weights, trained = num_parameters(student), num_parameters(student, trained=True)
     copied = config.student.dtype != "float32"
     fixed = {
         "student weights": 4 * weights,
-        "gradients": 4 * weights,
-        "optimiser": 8 * weights,
+        "gradients": 4 * trained,
+        "optimiser": 8 * trained,
         "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
     }
     kept = 0
     dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
     if teacher is not None:
         shared = isinstance(config.teacher, StudentTeacher)
-        fixed["teacher weights"] = 0 if shared else _BYTES[dtype] * num_parameters(teacher)
+        fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
         kept = _BYTES[dtype] * _response_tokens(config, prompts) * teacher.config.get_text_config().hidden_size
     training = {
         "activations": _activations(config, student, prompts),
@@ -86,6 +87,15 @@ def estimate(
             rollout["teacher cache"] = _cache(config, teacher, dtype, read)
         rollout["kept teacher states"] = kept
     return Estimate(fixed, rollout, training)
+
+
+def _teacher_bytes(config: RunConfig, teacher: PreTrainedModel, width: int) -> int:
+    """Those of its weights; of linear layers but the head one or half a byte each where they are quantised."""
+    bits = {"int8": 8, "nf4": 4}.get(getattr(config.teacher, "quantization", None) or "", 8 * width)
+    head = teacher.get_output_embeddings()
+    layers = [layer for layer in teacher.modules() if isinstance(layer, nn.Linear) and layer is not head]
+    narrow = sum(layer.weight.numel() for layer in layers)
+    return (num_parameters(teacher) - narrow) * width + narrow * bits // 8
 
 
 def _longest_response(config: RunConfig, prompts: Prompts) -> int:
