@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import skd.check
+import skd.compare
 import skd.evaluate.command
 import skd.live
 import skd.quickstart
@@ -64,6 +65,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     monkeypatch.setattr(skd.check, "check_reading", lambda reading: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
+    monkeypatch.setattr(skd.compare, "compare", recorder("compare"))
+    monkeypatch.setattr(skd.compare, "show_states", recorder("states"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
@@ -99,6 +102,19 @@ def test_generate_passes_its_options(calls: list[Any]) -> None:
 def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
     assert main(["generate", "--teacher", "a", "--student", "b", "p"]) == 0
     assert calls == [("generate", ("a", "b", "p", GenerateOptions()), {"no_color": False})]
+
+
+def test_compare_passes_its_options(calls: list[Any]) -> None:
+    assert main(["compare", "plan.yaml"]) == 0
+    assert main(["compare", "plan.yaml", "--redo"]) == 0
+    assert main(["compare", "plan.yaml", "--report"]) == 0
+    assert main(["compare", "plan.yaml", "--status"]) == 0
+    assert calls == [
+        ("compare", ("plan.yaml",), {"redo": False, "only_report": False}),
+        ("compare", ("plan.yaml",), {"redo": True, "only_report": False}),
+        ("compare", ("plan.yaml",), {"redo": False, "only_report": True}),
+        ("states", ("plan.yaml",), {}),
+    ]
 
 
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:

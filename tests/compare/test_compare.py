@@ -128,6 +128,16 @@ def test_a_changed_method_makes_its_cells_stale_and_no_others(tmp_path):
     assert stale == ["steps / default / skd / seed 0", "steps / default / skd / seed 1"]
 
 
+def test_a_default_that_came_later_makes_nothing_stale(tmp_path):
+    plan = load_plan(write_plan(tmp_path))
+    for job, _ in list(_states(plan, tmp_path)):
+        identity = json.loads(json.dumps(job.identity))
+        del identity["config"]["train"]["eps"]
+        job.directory.mkdir(parents=True)
+        (job.directory / "identity.json").write_text(json.dumps(identity))
+    assert {state for _, state in _states(plan, tmp_path)} == {"started"}
+
+
 def _states(plan, tmp_path):
     """Of the cells alone: the made-up records above say nothing of models."""
     from skd.compare.cells import Cell, cell_job

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from skd.compare.plan import load_plan
@@ -69,7 +71,7 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"methods": {"sft": {}, "x": {"train": {"lrr": 1}}}}, "lrr", "train.lrr is an unknown key; did you mean"),
         ({"methods": {"sft": {}, "x": {"train.lr": "fast"}}}, "fast", 'train.lr is the text "fast", expected a number'),
         ({"evaluation": {"task": "number_word"}}, '"evaluation"', "write number_words"),
-        ({"evaluation": {"task": "number_words", "siz": 3}}, "siz", "did you mean size?"),
+        ({"evaluation": {"task": "number_words", "siz": 3}}, '"siz"', "did you mean size?"),
         ({"evaluation": [{"task": "number_words"}] * 2}, '"evaluation"', "evaluation names a task twice"),
         ({"budgets": [{"kind": "seconds"}]}, '"budgets"', "and one of them is needed; write one of the two"),
         ({"budgets": [{"kind": "seconds", "like": "x"}]}, '"like"', "budgets.0.like is 'x', no method of this plan"),
@@ -104,3 +106,30 @@ def test_all_problems_come_at_once_and_each_once(tmp_path):
 
 def test_a_file_that_is_not_there(tmp_path):
     assert "does not exist" in problems(tmp_path / "none.yaml")[0]
+
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes" / "compare").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_compare_methods_and_nothing_else(path):
+    plan = load_plan(path)
+    assert len(plan.config.seeds) >= 3
+    for setting in plan.config.settings:
+        cells = [plan.cell(setting, method) for method in plan.config.methods]
+        own = {"method": True, "policy": True, "objective": True, "sampling": {"teacher"}}
+        assert len({cell.model_dump_json(exclude=own) for cell in cells}) == 1
+        assert len({cell.model_dump_json(include=set(own)) for cell in cells}) == len(cells)
+        trained = {source.split for cell in cells for source in cell.data.train}
+        assert trained == {"train"}
+        assert {items.split for items in plan.items(setting)} == {"test"}
+
+
+def test_number_words_has_ten_methods_and_two_students():
+    plan = load_plan(ROOT / "recipes" / "compare" / "number_words.yaml")
+    assert len(plan.config.methods) >= 10
+    assert {plan.cell(setting, "sft").student.path for setting in plan.config.settings} == {
+        "stage:pretrained",
+        "builtin:number_words/student",
+    }

@@ -12,10 +12,10 @@ from typing import Any
 
 from skd.check import check
 from skd.compare.costs import costs_of, curve_of
-from skd.compare.jobs import Job, Record, digest
+from skd.compare.jobs import NO_MATTER, Job, Record, digest
 from skd.compare.plan import Plan
 from skd.compare.schema import Changes, ItemsConfig
-from skd.compare.stages import NO_MATTER, Stages
+from skd.compare.stages import Stages
 from skd.config import ModelConfig, RunConfig, config_digest, config_of
 from skd.evaluate.run import EvaluationResult, evaluate
 from skd.models import Pair

@@ -14,14 +14,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from skd.errors import CheckpointError, Problem
+from skd.config import config_of
+from skd.errors import CheckpointError, ConfigError, Problem
 from skd.text import write_text
 from skd.train.resume import differences
 
-__all__ = ["Job", "State", "digest", "read_record", "refuse_stale", "run_jobs", "set_aside", "state_of"]
+__all__ = ["NO_MATTER", "Job", "State", "digest", "read_record", "refuse_stale", "run_jobs", "set_aside", "state_of"]
 
 Record = dict[str, Any]
 IDENTITY, RECORD = "identity.json", "record.json"
+NO_MATTER: Any = {"output": True, "train": {"samples_every", "tensorboard", "keep", "save_every"}}
+"""Of a config: what changes nothing in the result."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,21 @@ def state_of(job: Job) -> State:
     saved = _read(job.directory / IDENTITY)
     if saved is None:
         return State("to do")
-    changed = differences(saved, json.loads(json.dumps(job.identity)))
+    changed = differences(_in_todays_keys(saved), json.loads(json.dumps(job.identity)))
     if changed:
         return State("stale", tuple(f"{one.key} was {one.saved}, is {one.current}" for one in changed))
     return State("started" if read_record(job) is None else "finished")
+
+
+def _in_todays_keys(identity: Record) -> Record:
+    """A saved identity with the defaults of config keys that came after it: they change nothing in it."""
+    if not isinstance(identity.get("config"), dict):
+        return identity
+    try:
+        config = config_of(identity["config"])
+    except ConfigError:  # keys that are gone: the difference will say so
+        return identity
+    return {**identity, "config": config.model_dump(mode="json", exclude=NO_MATTER)}
 
 
 def read_record(job: Job) -> Record | None:

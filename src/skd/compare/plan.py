@@ -14,6 +14,7 @@ from skd.compare.problems import STAGE, items_of, plan_problem, unknown_names, u
 from skd.compare.schema import Changes, ItemsConfig, PlanConfig
 from skd.config import RunConfig
 from skd.config.document import Document, KeyPath, read_document, read_text
+from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
 from skd.config.load import checked_config
 from skd.config.problems import describe, dotted
@@ -138,8 +139,7 @@ def _check_cells(plan: Plan, problems: list[Problem]) -> None:
 def _part(document: Document, path: KeyPath, value: Any, directory: Path) -> Document:
     """A run config of the plan: the part of the plan that holds it, or the file that it names."""
     if isinstance(value, str):
-        file = directory / value
-        return in_our_terms(read_document(str(file), read_text(file)))
+        return in_our_terms(read_with_parts(directory / value))
     if not isinstance(value, dict):
         found = f"{dotted(path)} is {describe(value, None)}, expected a run config or the path of one"
         raise ConfigError(Problem("SKD-C06", document.place(path), found, "write its keys, or a path"))

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from skd.compare.schema import ItemsConfig, PlanConfig
 from skd.config import RunConfig
-from skd.config.document import Document, KeyPath
+from skd.config.document import Document, KeyPath, value_at
 from skd.config.names import nearest
 from skd.config.problems import describe, dotted
 from skd.errors import Problem
@@ -22,7 +22,7 @@ STAGE = "stage:"
 
 def plan_problem(detail: Any, document: Document) -> Problem:
     """What the schema of plans refused."""
-    path = tuple(key for key in detail["loc"] if key != "[key]")
+    path = _path(detail["loc"], document)
     context = detail.get("ctx") or {}
     place, name = document.place(path), dotted(path)
     if detail["type"] == "extra_forbidden":
@@ -37,6 +37,15 @@ def plan_problem(detail: Any, document: Document) -> Problem:
     expected = context.get("expected") or detail["msg"].removeprefix("Input should be ")
     found = f"{name} is {describe(detail['input'], document.raw.get(path))}, expected {expected}"
     return Problem("SKD-C06", place, found, f"correct {name}")
+
+
+def _path(loc: Iterable[int | str], document: Document) -> KeyPath:
+    """An error's place as the file has it: without pydantic's marks, and the index of a value that stands alone."""
+    path: KeyPath = ()
+    for key in loc:
+        alone = isinstance(key, int) and not isinstance(value_at(path, document.data), list)
+        path = path if alone or key == "[key]" else (*path, key)
+    return path
 
 
 def _keys(section: type[BaseModel], path: KeyPath) -> list[str]:

@@ -8,17 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skd.compare.jobs import Job, Record, digest
+from skd.compare.jobs import NO_MATTER, Job, Record, digest
 from skd.compare.plan import STAGE, Plan
 from skd.config import RunConfig, config_digest, config_of
 from skd.models.fresh import write_fresh
 from skd.train import train
 from skd.versions import commit, versions
 
-__all__ = ["NO_MATTER", "Stages"]
-
-NO_MATTER: Any = {"output": True, "train": {"samples_every", "tensorboard", "keep", "save_every"}}
-"""Of a config: what changes nothing in the result."""
+__all__ = ["Stages"]
 
 
 @dataclass(frozen=True)

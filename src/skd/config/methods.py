@@ -105,7 +105,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "ipd": Method(
         "interpolated policy distillation",
-        "IPD",
+        "arXiv 2609.37170",
         _interleaved(kind="interpolated", g={"start": 0.1, "end": 0.0}),
         {"loss": {"kind": "policy_gradient", "clip": 0.2}, "teacher": {"kind": "nll"}},
         {**_RAW_STUDENT, "teacher": {"temperature": 1.0, "top_p": 1.0}},
