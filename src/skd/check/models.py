@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config import ModelConfig, RunConfig, StudentModel, StudentTeacher, TeacherConfig, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
@@ -58,15 +58,22 @@ def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
 
 def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) -> PreTrainedModel | None:
     """The architecture without weights; None with what is wrong noted."""
+    from skd.models.adapters import Adapters
     from skd.models.arguments import require_attention
     from skd.models.blueprint import blueprint
+    from skd.models.quantized import require_quantization
     from skd.sampling.cache import context_length
 
     with part.noting():
         require_attention(model.attention)
+        if isinstance(model, TeacherModel):
+            require_quantization(model.quantization)
     with part.noting():
         built = blueprint(name, model.path, files)
         count = sum(parameter.numel() for parameter in built.parameters())
+        if isinstance(model, StudentModel) and (adapters := Adapters.of(model.lora, seed=0)) is not None:
+            adapters.add_to(built)
+            part.facts.append(f"{sum(p.numel() for p in built.parameters() if p.requires_grad):,} of adapters")
         part.facts[:0] = [type(built).__name__, f"{count:,} parameters", f"context {context_length(built):,}"]
         return built
     return None

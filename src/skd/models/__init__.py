@@ -1,5 +1,6 @@
 """Loading, aligning and exporting the pair of models."""
 
+from skd.models.adapters import Adapters
 from skd.models.export import export_student
 from skd.models.head import body, head_of
 from skd.models.own_teacher import CurrentStudent, MovingAverage, OwnTeacher
@@ -7,6 +8,7 @@ from skd.models.pair import Pair, load_pair
 from skd.models.score import padded_sequences, predicting, score
 
 __all__ = [
+    "Adapters",
     "CurrentStudent",
     "MovingAverage",
     "OwnTeacher",

@@ -13,7 +13,7 @@ from skd.config import AverageTeacher, DataConfig, RunConfig, StudentTeacher, Te
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
-from skd.models import CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
+from skd.models import Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
@@ -124,6 +124,8 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
         teacher_dtype="float32" if model is None else model.dtype,
         sample_dtype=student.dtype,
         attention=student.attention,
+        teacher_quantization=None if model is None else model.quantization,
+        adapters=Adapters.of(student.lora, config.train.seed),
         device=accelerator.device,
     )
 
