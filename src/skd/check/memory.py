@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import PolicyConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
 from skd.types import Prompts
@@ -88,7 +88,7 @@ def estimate(
         dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
-        shared = isinstance(config.teacher, StudentTeacher)
+        shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
         fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})

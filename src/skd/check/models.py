@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentModel, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    ModelConfig,
+    RunConfig,
+    StudentModel,
+    StudentTeacher,
+    TeacherConfig,
+    TeacherModel,
+)
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
@@ -102,8 +110,10 @@ def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel])
 
 def check_own_teacher(part: Part, config: RunConfig) -> None:
     """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
-    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
-        found = "is the student itself and reads the same prompts, so the two agree at every step"
+    own = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
+    if own and config.data.teacher_prompt is None:
+        when = "at every step" if isinstance(config.teacher, StudentTeacher) else "before the first step"
+        found = f"is the student itself and reads the same prompts, so the two agree {when}"
         remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
         part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 
