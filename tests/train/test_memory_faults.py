@@ -26,15 +26,13 @@ def test_a_step_says_what_was_largest_and_what_to_lower(settings, error, name, d
     run = open_run(settings(method="supervised_kd"))
     target = type(run.module) if name == "module" else type(run.policy)
     monkeypatch.setattr(target, "forward" if name == "module" else "rollout", raising(error))
-    with pytest.raises(
-        ResourceError, match=rf"SKD-T12\] step 1: memory ran out while {doing} \(.+\); of 4 rows"
-    ) as caught:
+    with pytest.raises(ResourceError, match=rf"SKD-T12\] step 1: memory ran out while {doing} \(.+\); of 4") as caught:
         train_step(run, 1)
     assert caught.value.exit_code == 8
     assert "the largest, " in str(caught.value)
     assert str(caught.value).endswith(
-        "; lower train.micro_batch_tokens or sampling.slots, or set train.gradient_checkpointing: true, and resume from "
-        "the last checkpoint"
+        "; lower train.micro_batch_tokens or sampling.slots, or set train.gradient_checkpointing: true, and resume "
+        "from the last checkpoint"
     )
 
 
