@@ -18,6 +18,7 @@ from skd.data.order import batch_at
 from skd.faults import point
 from skd.policies import RolloutKey
 from skd.train.batch import collate
+from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
@@ -67,15 +68,16 @@ class _Sums:
 def train_step(run: Run, step: int) -> StepReport:
     """Take optimiser step number ``step``, counted from 0.
 
-    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, and Interrupted
-    while responses are sampled when a signal arrives.
+    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, ResourceError
+    (SKD-T12) when memory runs out, and Interrupted while responses are sampled when a signal arrives.
     """
     settings, student = run.config.train, run.pair.student
     started, cpu_started = time.perf_counter(), time.process_time()
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
-    metrics, grad_norm = _gradients(run, step, rollout)
+    with memory_faults(step, "the student learns", _sizes(rollout)):
+        metrics, grad_norm = _gradients(run, step, rollout)
     refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
     if settings.clip_norm is not None:
         clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
@@ -139,10 +141,19 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
     key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
-    with run.interruptible():
+    sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
+    with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
         rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
+
+
+def _sizes(rollout: Rollout) -> dict[int, int]:
+    """Tokens of each row with its longest response."""
+    sizes: dict[int, int] = {}
+    for row, prompt, response in zip(rollout.sample_ids, rollout.prompt_ids, rollout.response_ids, strict=True):
+        sizes[row] = max(sizes.get(row, 0), len(prompt) + len(response))
+    return sizes
 
 
 def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
