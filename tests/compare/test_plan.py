@@ -75,6 +75,7 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"evaluation": [{"task": "number_words"}] * 2}, '"evaluation"', "evaluation names a task twice"),
         ({"budgets": [{"kind": "seconds"}]}, '"budgets"', "and one of them is needed; write one of the two"),
         ({"budgets": [{"kind": "seconds", "like": "x"}]}, '"like"', "budgets.0.like is 'x', no method of this plan"),
+        ({"budgets": [{"kind": "seconds", "amount": n} for n in (1, 2)]}, '"budgets"', "budgets has a kind twice"),
         ({"settings": {"a": {"config": {"student": "stage:x"}}}}, '"a"', "student is stage:x, no stage before it"),
         ({"stages": {"s": {"seed": 1}}}, '"s"', "stages.s.config and fresh say how the model is made"),
         ({"base": 3}, '"base"', "base is 3, expected a run config or the path of one"),
