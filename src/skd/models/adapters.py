@@ -82,7 +82,8 @@ def merged(student: PreTrainedModel) -> PreTrainedModel:
     if not any(_adapted(student)):
         return student
     plain = copy.deepcopy(student)
-    for name, layer in list(_adapted(plain)):
+    # The innermost first: experts with two weights have one adapter around the other.
+    for name, layer in reversed(list(_adapted(plain))):
         layer.merge()
         plain.set_submodule(name, layer.get_base_layer())
     plain.__dict__.pop("peft_config", None)
