@@ -27,7 +27,7 @@ def perturb(model):
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys")  # experts under another name
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")  # experts under another name
 @pytest.mark.parametrize("family", FAMILIES)
 def test_merged_logits_are_the_adapted_ones(family):
     model = tiny_model(family, seed=1)

@@ -82,14 +82,19 @@ def merged(student: PreTrainedModel) -> PreTrainedModel:
     if not any(_adapted(student)):
         return student
     plain = copy.deepcopy(student)
-    for _, layer in _adapted(plain):
-        layer.merge()
-    return take_out(plain).requires_grad_(True)
+    return _taken_out(plain, merge=True).requires_grad_(True)
 
 
 def take_out(model: PreTrainedModel) -> PreTrainedModel:
     """Remove the adapters of ``model`` in place; its weights are what is left."""
-    for name, layer in list(_adapted(model)):
+    return _taken_out(model, merge=False)
+
+
+def _taken_out(model: PreTrainedModel, *, merge: bool) -> PreTrainedModel:
+    # The innermost first: experts with two weights have one adapter around the other.
+    for name, layer in reversed(list(_adapted(model))):
+        if merge:
+            layer.merge()
         model.set_submodule(name, layer.get_base_layer())
     model.__dict__.pop("peft_config", None)
     model._hf_peft_config_loaded = False
