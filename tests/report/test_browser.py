@@ -100,7 +100,7 @@ def test_the_slider_goes_through_training(browser, pages, name):
         assert set(browser.value(VISIBLE)) == {expected}
         assert browser.value("document.querySelector('.when').getAttribute('aria-valuetext')").startswith(expected)
     assert browser.value("document.querySelector('.responses').offsetHeight") == height
-    browser.mouse(".bar[data-at='1']", "click")
+    browser.mouse(".moment[data-at='1']", "click")
     assert set(browser.value(VISIBLE)) == {"step 2"}
     # The details belong to the response that is seen, not to the first one.
     browser.mouse(".frame.on .tokens > .t")

@@ -236,7 +236,7 @@ def test_the_slider_goes_through_training_for_the_same_prompt(tmp_path):
         view["responses"][0] = {**view["responses"][0], "prompt": "of step 0 only" if step < 10 else "x"}
         (run / "tokens" / f"step-{step}.json").write_text(json.dumps(view))
     html = render_runs([run])
-    steps = re.findall(r'class="bar(?: on)?" data-at="(\d+)"', html)
+    steps = re.findall(r'class="moment(?: on)?" data-at="(\d+)"', html)
     assert steps == [str(i) for i in range(12)]
     assert 'max="11"' in html
     article = html[html.index("<article") : html.index("</article>")]

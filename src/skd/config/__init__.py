@@ -1,18 +1,20 @@
 """The config file: typed, checked as a whole before anything is spent, and saved with the run."""
 
 from skd.config.dump import config_digest, dump_config
-from skd.config.load import config_of, load_config
+from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
+from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
 from skd.config.policy import GateConfig, PolicyConfig
-from skd.config.schema import ModelConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
+from skd.config.schema import RunConfig, SamplingConfig, TrainConfig, WarpConfig
 from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, ResponsesSource, TaskSource
 
 __all__ = [
     "ALIASES",
     "METHODS",
+    "AverageTeacher",
     "DataConfig",
     "DataSource",
     "FileSource",
@@ -23,12 +25,17 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "PolicyConfig",
+    "Reading",
     "ResponsesSource",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "Sections",
+    "StudentTeacher",
     "TargetConfig",
     "TaskSource",
+    "TeacherConfig",
+    "TeacherModel",
     "TrainConfig",
     "WarpConfig",
     "WeightsConfig",
@@ -37,5 +44,6 @@ __all__ = [
     "dump_config",
     "load_config",
     "methods_table",
+    "read_config",
     "resolve_model_path",
 ]

@@ -119,7 +119,7 @@ def _figure(
 
 def _by_position(name: str, title: str, series: Series, styles: Mapping[str, int] | None = None) -> Figure | None:
     numbers = styles or {label: index for index, label in enumerate(series)}
-    return figure(name, title, series, numbers, percent=True, across="position in the response")
+    return figure(name, title, series, numbers, percent=True, x_label="position in the response")
 
 
 def _stages(run: Metrics, part: str, rest: str) -> Series:

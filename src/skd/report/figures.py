@@ -48,7 +48,7 @@ def figure(
     percent: bool = False,
     references: Mapping[str, float] | None = None,
     note: str = "",
-    across: str = "step",
+    x_label: str = "step",
     stacked: bool = False,
 ) -> Figure | None:
     """A figure of the series, or None when none of them holds a finite point. ``name`` is unique on the page."""
@@ -57,7 +57,8 @@ def figure(
     levels = references or {}
     keys = [Key(styles[label] % NUM_STYLES, _short(label), _last(points_, percent)) for label, points_ in drawn.items()]
     keys += [Key(None, _short(label), _format(value, percent)) for label, value in levels.items()]
-    alt = f"{title} by {across}. Last values: " + "; ".join(f"{key.label} {key.value}" for key in keys)
+    over = "training step" if x_label == "step" else x_label
+    alt = f"{title} by {over}. Last values: " + "; ".join(f"{key.label} {key.value}" for key in keys)
     plot = line_plot(
         drawn,
         styles=styles,
@@ -65,7 +66,7 @@ def figure(
         alt=visible(alt),
         percent=percent,
         references=list(levels.values()),
-        across=across,
+        x_label=x_label,
         stacked=stacked,
     )
     return Figure(title, note, plot, keys, len(measured) - len(drawn)) if plot else None

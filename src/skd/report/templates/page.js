@@ -50,7 +50,7 @@
       move(slider.value);
     });
     button.addEventListener("click", () => (timer ? stop() : play()));
-    for (const bar of view.querySelectorAll(".bar[data-at]")) {
+    for (const bar of view.querySelectorAll(".moment[data-at]")) {
       bar.addEventListener("click", () => {
         stop();
         move(bar.dataset.at);
