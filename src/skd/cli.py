@@ -347,11 +347,17 @@ def quickstart(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]) -> None:
-    """Write the HTML page of a run."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; RUN/report.html of one run, report.html of several.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the HTML page of a run, or of several side by side."""
     from skd.report import write
 
-    print(visible(str(write(run))))
+    print(visible(str(write(runs, out))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
