@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         ResourceError,
         SkdError,
     )
-    from skd.models import Pair, load_pair
+    from skd.models import CurrentStudent, MovingAverage, Pair, load_pair
     from skd.objectives import (
         JSD,
         NLL,
@@ -63,6 +63,7 @@ __all__ = [
     "ByAuthor",
     "CheckpointError",
     "ConfigError",
+    "CurrentStudent",
     "DataError",
     "DataSet",
     "ForwardKL",
@@ -71,6 +72,7 @@ __all__ = [
     "MinProb",
     "Mixture",
     "ModelError",
+    "MovingAverage",
     "NumericsError",
     "Objective",
     "Pair",
@@ -121,7 +123,7 @@ _HOME = {
         "ResourceError",
         "SkdError",
     ),
-    "skd.models": ("Pair", "load_pair"),
+    "skd.models": ("CurrentStudent", "MovingAverage", "Pair", "load_pair"),
     "skd.objectives": (
         "JSD",
         "NLL",

@@ -102,6 +102,7 @@ class DataSet:
             truncated=torch.zeros(len(prompts), dtype=torch.bool),
             sample_ids=list(prompts.sample_ids),
             response_index=[0] * len(prompts),
+            teacher_prompt_ids=None if prompts.teacher_ids is None else _tensors(prompts.teacher_ids, torch.int64),
             masks=None if prompts.reference_masks is None else _tensors(prompts.reference_masks, torch.bool),
             tokenizer=pair.tokenizer,
         )
@@ -112,7 +113,7 @@ def _evidence(pair: Pair, prompts: Prompts, rollout: Rollout) -> Evidence:
     """From the teacher where there is one, since all of it is known there; otherwise what was stored of it."""
     if pair.teacher is None and prompts.reference_evidence is not None:
         return list(prompts.reference_evidence)
-    return score(pair.required_teacher, rollout.prompt_ids, rollout.response_ids)
+    return score(pair.required_teacher, rollout.read_by_teacher, rollout.response_ids)
 
 
 def _tensors(rows: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:

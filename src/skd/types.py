@@ -93,10 +93,14 @@ class Prompts:
     """Who wrote each token of each reference; None when all are the data set's."""
     reference_evidence: Sequence[TopEvidence] | None = None
     """What was stored of the teacher at each reference, read when it is looked at; None when nothing was."""
+    teacher_ids: Sequence[Sequence[int]] | None = None
+    """The prompts that the teacher reads in place of ``ids``, such as ones with the answer in them (a privileged
+    prompt); None when it reads the same."""
 
     def __post_init__(self) -> None:
         """Raises ValueError unless every prompt has one sample id, and one reference, mask and so on if any."""
-        for name in ("sample_ids", "references", "reference_masks", "reference_authors", "reference_evidence"):
+        optional = ("references", "reference_masks", "reference_authors", "reference_evidence", "teacher_ids")
+        for name in ("sample_ids", *optional):
             items = getattr(self, name)
             if items is not None and len(items) != len(self.ids):
                 raise ValueError(f"{name} has {len(items)} entries and ids has {len(self.ids)}; one for every prompt")
@@ -123,6 +127,7 @@ class Prompts:
             reference_masks=pick(self.reference_masks),
             reference_authors=pick(self.reference_authors),
             reference_evidence=None if evidence is None else _Picked(evidence, index),
+            teacher_ids=pick(self.teacher_ids),
         )
 
 
@@ -211,6 +216,8 @@ class Rollout:
     sample_ids: list[int]
     response_index: list[int]
     """Which of the several responses to its prompt each one is, from 0."""
+    teacher_prompt_ids: list[Tensor] | None = None
+    """R int64 tensors: what the teacher read in place of each prompt; None when it read the same."""
     evidence: Evidence | None = None
     """R tensors [L, D_teacher], the teacher's last hidden state that predicts each response token, or what files held
     of it. None when the objective needs no teacher, or when it is to be recomputed."""
@@ -228,6 +235,11 @@ class Rollout:
     def num_tokens(self) -> int:
         """Response tokens of all responses."""
         return sum(len(ids) for ids in self.response_ids)
+
+    @property
+    def read_by_teacher(self) -> list[Tensor]:
+        """R int64 tensors: the prompts as the teacher reads them."""
+        return self.prompt_ids if self.teacher_prompt_ids is None else self.teacher_prompt_ids
 
     @property
     def acceptance_rate(self) -> float:
@@ -264,6 +276,7 @@ class Rollout:
             truncated=self.truncated[list(index)],
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
+            teacher_prompt_ids=pick(self.teacher_prompt_ids),
             evidence=pick(self.evidence),
             student_logp=pick(self.student_logp),
             masks=pick(self.masks),
@@ -304,6 +317,7 @@ def merged(parts: Sequence[tuple[Sequence[int], Rollout]]) -> Rollout:
         truncated=torch.stack(gather("truncated")),
         sample_ids=gather("sample_ids"),
         response_index=gather("response_index"),
+        teacher_prompt_ids=gather_if_all("teacher_prompt_ids"),
         evidence=gather_if_all("evidence"),
         student_logp=gather_if_all("student_logp"),
         masks=gather("masks") if masked else None,

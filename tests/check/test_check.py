@@ -77,6 +77,12 @@ WARNINGS: dict[str, tuple[Callable[[Bench], object], str, str]] = {
         "teacher, unless this is meant",
         "teacher=student",
     ),
+    "the student as its own teacher": (
+        lambda b: None,
+        "warning[SKD-M19] teacher: is the student itself and reads the same prompts, so the two agree at every step; "
+        "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant",
+        "teacher={kind: student}",
+    ),
     "thinking template": (
         lambda b: b.template(THINKING),
         "warning[SKD-M09] data.chat: the chat template writes a finished turn otherwise than it opens one; nothing "

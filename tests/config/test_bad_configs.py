@@ -235,6 +235,40 @@ WITHOUT_BASE = [
         "write train.precision: bf16, or student.attention: sdpa",
     ),
     (
+        "method: sft\nstudent: s\ndata:\n  train: x\n  teacher_prompt: '{prompt}'\n",
+        "C10] train.yaml:5: data.teacher_prompt is given and teacher is missing; add teacher, or remove it",
+    ),
+    (
+        "student: s\nteacher: t\ndata:\n  train: x\n  train_on: all\n",
+        "C10] train.yaml:5: data.train_on is all, and method skd (policy interleaved) writes a response of its own to "
+        "the first prompt of a conversation; write data.train_on: last, or policy: data_set",
+    ),
+    (
+        "method: supervised_kd\nstudent: s\nteacher: t\ndata:\n  train: x\n  train_on: all\n  teacher_prompt: x\n",
+        "C10] train.yaml:7: data.teacher_prompt stands in place of one prompt, and data.train_on: all trains on "
+        "several; write data.train_on: last, or remove it",
+    ),
+    (
+        "method: supervised_kd\nstudent: s\nteacher: t\n"
+        "data:\n  train: {kind: responses, path: x}\n  teacher_prompt: x\n",
+        "C10] train.yaml:6: data.teacher_prompt is given, and stored responses have token ids in place of the texts it "
+        "is made of; remove it; skd generate stores what the teacher thought under its own prompt",
+    ),
+    (
+        "student: s\nteacher: {kind: averaged}\ndata: {train: x}\n",
+        'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average; did you mean '
+        "average?",
+    ),
+    (
+        "student: s\nteacher: {kind: average, decay: 1}\ndata: {train: x}\n",
+        "C07] train.yaml:2: teacher.decay is 1, expected a number of at least 0 and below 1; write for example "
+        "teacher.decay: 0.999",
+    ),
+    (
+        "student: s\nteacher: {kind: student, path: t}\ndata: {train: x}\n",
+        "C05] train.yaml:2: teacher.path is an unknown key of kind student; remove it, or write teacher.kind: model",
+    ),
+    (
         "teacher: no\nstudent: s\ndata: {train: x}\n",
         "C06] train.yaml:1: teacher is the boolean no, expected text, or a mapping of keys to values; "
         'write teacher: "no" in quotes',

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skd.config import METHODS, RunConfig, config_digest, config_of, dump_config
+from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherModel
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import (
     ByAuthorWeights,
@@ -40,7 +41,7 @@ from skd.config.policy import (
     TopKGate,
     TopPGate,
 )
-from skd.config.schema import ModelConfig, SamplingConfig, StudentWarpConfig, TrainConfig
+from skd.config.schema import SamplingConfig, StudentWarpConfig, TrainConfig
 from skd.config.sources import DataConfig, FileSource, HubSource, TaskSource
 from skd.errors import ConfigError
 from tests.config.conftest import BASE
@@ -99,7 +100,7 @@ def test_plain_values_are_checked_as_a_file_is(tmp_path: Path) -> None:
         "train": {"betas": (0.8, 0.9)},
     }
     config = config_of(values, {"train.lr": 1e-3})
-    assert config.teacher == ModelConfig(path=str(tmp_path))
+    assert config.teacher == TeacherModel(path=str(tmp_path))
     assert (config.sampling.teacher.temperature, config.train.betas, config.train.lr) == (0.3, (0.8, 0.9), 1e-3)
     assert config_of(config, ["train.lr=1e-5"]).train.lr == 1e-5
     with pytest.raises(ConfigError, match=r"error\[SKD-C06\] config: output is a object, expected text"):
@@ -143,7 +144,13 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 paths = st.from_regex(r"[a-zA-Z0-9_./ :#'\"{}\[\],&*!|>%@-]{1,20}", fullmatch=True).filter(
     lambda text: not text.startswith(("sk-", "hf_", "~"))
 )
-models = st.builds(ModelConfig, path=paths, revision=st.none() | paths, dtype=st.sampled_from(["float32", "bfloat16"]))
+model_keys = {"path": paths, "revision": st.none() | paths, "dtype": st.sampled_from(["float32", "bfloat16"])}
+models = st.builds(ModelConfig, **model_keys)
+teachers = st.one_of(
+    st.builds(TeacherModel, **model_keys),
+    st.just(StudentTeacher(kind="student")),
+    st.builds(AverageTeacher, kind=st.just("average"), decay=reals),
+)
 source = st.one_of(
     st.builds(FileSource, path=paths, prompt_field=texts, field=st.none() | texts, limit=st.none() | counts),
     st.builds(FileSource, path=paths, messages_field=texts, share=reals),
@@ -216,7 +223,7 @@ objectives = st.builds(
 configs = st.builds(
     RunConfig,
     method=st.sampled_from(sorted(METHODS)),
-    teacher=models,
+    teacher=teachers,
     student=models,
     data=st.builds(DataConfig, train=sources, validation=st.none() | sources, system=st.none() | texts),
     policy=policies,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from skd.config import METHODS, RunConfig, config_of, load_config
+from skd.config.models import TeacherModel
 from skd.config.objective import ForwardKLLoss, JSDLoss, ObjectiveConfig, VetoTarget
 from skd.config.policy import (
     AcceptNoneGate,
@@ -19,7 +20,6 @@ from skd.config.policy import (
     TopKGate,
     TopPGate,
 )
-from skd.config.schema import ModelConfig
 from skd.config.sources import FileSource
 from skd.errors import ConfigError
 from tests.config.conftest import BASE
@@ -42,7 +42,7 @@ def test_overrides_apply_in_order_and_reach_into_short_forms(load: Load) -> None
         "output=runs/a b",
     )
     assert (config.train.lr, config.train.max_steps) == (2e-5, 4)
-    assert config.teacher == ModelConfig(path="t", dtype="bfloat16")
+    assert config.teacher == TeacherModel(path="t", dtype="bfloat16")
     assert config.data.train == (FileSource(path="rows.json", limit=7),)
     assert config.data.validation == (FileSource(path="other.json"),)
     assert config.policy == InterleavedPolicy(gate=AcceptNoneGate())

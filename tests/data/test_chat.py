@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from skd.data.chat import encode_prompts
+from skd.config import DataConfig
+from skd.data.chat import encode_prompts, encode_set
 from skd.data.rows import Row
 from skd.errors import ConfigError, DataError, ModelError
 
@@ -213,3 +214,43 @@ def test_templates_that_do_not_fit_are_named() -> None:
 
 def test_no_rows_give_no_prompts() -> None:
     assert len(encode([], tokenizer(CHATML))) == 0
+
+
+def test_the_teacher_can_read_another_prompt_in_the_same_frame() -> None:
+    made = tokenizer(CHATML)
+    rows = [Row("one?", "1"), Row("two {prompt}?", "{response}2"), Row("three", "3")]
+    data = DataConfig.model_validate(
+        {"train": "x", "teacher_prompt": "{prompt} The answer is {response}.", "max_prompt_tokens": 40}
+    )
+    prompts = encode_set(rows, made, data, EOS)
+    assert prompts.teacher_ids is not None
+    read = [text(made, ids) for ids in prompts.teacher_ids]
+    said = ["one? The answer is 1.", "two {prompt}? The answer is {response}2.", "three The answer is 3."]
+    assert read == [
+        text(made, ids).replace(row.prompt, own) for ids, row, own in zip(prompts.ids, rows, said, strict=True)
+    ]
+
+
+def test_the_teachers_prompts_are_those_of_the_rows_that_are_kept() -> None:
+    rows = [Row("abc" * 9, "1"), Row("two", "2")]
+    data = DataConfig.model_validate(
+        {"train": "x", "teacher_prompt": "{response}", "max_prompt_tokens": 9, "on_long_prompt": "skip"}
+    )
+    prompts = encode_set(rows, tokenizer(), data, EOS)
+    assert list(prompts.sample_ids) == [1]
+    assert [text(tokenizer(), ids) for ids in prompts.teacher_ids or ()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("template", "response", "said"),
+    [
+        ("{question}", "1", r"names \{question\}, and the rows have \{prompt\} and \{response\}"),
+        ("{response}", None, r"names \{response\}, and the rows have \{prompt\}; write those names"),
+    ],
+)
+def test_a_prompt_of_the_teacher_that_cannot_be_filled_is_refused(
+    template: str, response: str | None, said: str
+) -> None:
+    data = DataConfig.model_validate({"train": "x", "teacher_prompt": template})
+    with pytest.raises(ConfigError, match=rf"SKD-C10\] data.teacher_prompt: {said}"):
+        encode_set([Row("one", response)], tokenizer(), data, EOS)

@@ -189,13 +189,14 @@ def interleave(
     epoch: int = 0,
     sample: int = 0,
     response: int = 0,
+    teacher_prompt: Sequence[int] | None = None,
 ) -> Written:
-    """Sample one response. A warp is (temperature, top_p)."""
+    """Sample one response. A warp is (temperature, top_p); the teacher reads ``teacher_prompt`` where it is given."""
     written, state = Written(), {}
     for position in range(max_new_tokens):
-        context = [*prompt, *written.ids]
-        student_raw, _ = next_logits(student, context, vocab_size)
-        teacher_raw, teacher_hidden = next_logits(teacher, context, vocab_size)
+        student_raw, _ = next_logits(student, [*prompt, *written.ids], vocab_size)
+        read = prompt if teacher_prompt is None else teacher_prompt
+        teacher_raw, teacher_hidden = next_logits(teacher, [*read, *written.ids], vocab_size)
         student_drawn, teacher_drawn = warp(student_raw, *student_warp), warp(teacher_raw, *teacher_warp)
         draft_u, accept_u, replace_u = (
             philox.uniform(seed, purpose, epoch, sample, response, position)

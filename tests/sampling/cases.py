@@ -49,6 +49,7 @@ class Case:
     gate: str = "top_k"
     prompts: tuple[tuple[int, ...], ...] = PROMPT_IDS
     samples: tuple[int, ...] = SAMPLE_IDS
+    teacher_prompts: tuple[tuple[int, ...], ...] | None = None
     cap: int = 12
     student_warp: tuple[float, float] = (0.8, 0.9)
     teacher_warp: tuple[float, float] = (0.7, 1.0)
@@ -93,7 +94,7 @@ class Case:
             "epoch": self.epoch,
             "responses_per_prompt": self.responses,
         }
-        prompts = Prompts([list(ids) for ids in self.prompts], list(self.samples))
+        prompts = Prompts([list(ids) for ids in self.prompts], list(self.samples), teacher_ids=self.teacher_prompts)
         return skd.interleave(pair or self.pair, prompts, **{**arguments, **overrides})
 
 
@@ -151,8 +152,9 @@ def expected(case: Case) -> list[oracle.Written]:
             epoch=case.epoch,
             sample=sample,
             response=response,
+            teacher_prompt=read,
         )
-        for prompt, sample in zip(case.prompts, case.samples, strict=True)
+        for prompt, read, sample in zip(case.prompts, case.teacher_prompts or case.prompts, case.samples, strict=True)
         for response in range(case.responses)
     ]
 

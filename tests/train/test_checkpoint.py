@@ -261,6 +261,6 @@ def test_a_run_needs_room_for_two_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=215))
     weights = {"w": torch.zeros(9)}
     with pytest.raises(ResourceError, match="two checkpoints need 216 bytes, and 215 bytes are free"):
-        ckpt.require_space(tmp_path, weights)
+        ckpt.require_space(tmp_path, weights, {})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=216))
-    ckpt.require_space(tmp_path, weights)
+    ckpt.require_space(tmp_path, weights, {})

@@ -216,3 +216,21 @@ def test_a_half_precision_copy_samples_and_follows_the_master_weights(settings):
     for name, master in pair.student.named_parameters():
         assert master.dtype == torch.float32
         assert torch.equal(copied[name], master.bfloat16())
+
+
+def test_callbacks_are_told_of_every_row_of_the_metrics(settings):
+    told, also = [], []
+    result = run_train(settings(), callbacks=[told.append, also.append])
+    assert told == also == [json.loads(line) for line in result.metrics.read_text().splitlines()]
+
+
+def test_what_a_callback_raises_ends_the_run_which_goes_on_from_its_checkpoint(settings, uninterrupted):
+    def stop(row):
+        if row["step"] == 5:
+            raise RuntimeError("enough")
+
+    config = settings()
+    with pytest.raises(RuntimeError, match="enough"):
+        run_train(config, callbacks=[stop])
+    run_train(config, resume="must")
+    assert end_state(config["output"], 6) == uninterrupted()

@@ -8,14 +8,14 @@ scores, which fused attention does not keep), with gradient checkpointing as one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import RunConfig
+from skd.config import RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES
 from skd.types import Prompts
@@ -55,7 +55,10 @@ def num_parameters(model: PreTrainedModel) -> int:
 def estimate(
     config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts
 ) -> Estimate:
-    """What a run of ``config`` with these models (on any device, meta too) and training prompts would hold."""
+    """What a run of ``config`` with these models (on any device, meta too) and training prompts would hold.
+
+    ``teacher`` is the student where the teacher is made of it.
+    """
     weights = num_parameters(student)
     copied = config.student.dtype != "float32"
     fixed = {
@@ -65,10 +68,11 @@ def estimate(
         "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
     }
     kept = 0
-    if teacher is not None and config.teacher is not None:
-        width = _BYTES[config.teacher.dtype]
-        fixed["teacher weights"] = width * num_parameters(teacher)
-        kept = width * _response_tokens(config, prompts) * teacher.config.get_text_config().hidden_size
+    dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
+    if teacher is not None:
+        shared = isinstance(config.teacher, StudentTeacher)
+        fixed["teacher weights"] = 0 if shared else _BYTES[dtype] * num_parameters(teacher)
+        kept = _BYTES[dtype] * _response_tokens(config, prompts) * teacher.config.get_text_config().hidden_size
     training = {
         "activations": _activations(config, student, prompts),
         "loss": _loss(config, student, prompts),
@@ -77,8 +81,9 @@ def estimate(
     rollout = {}
     if config.writers != {"data_set"}:
         rollout = {"student cache": _cache(config, student, config.student.dtype, prompts)}
-        if teacher is not None and config.teacher is not None:
-            rollout["teacher cache"] = _cache(config, teacher, config.teacher.dtype, prompts)
+        if teacher is not None:
+            read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
+            rollout["teacher cache"] = _cache(config, teacher, dtype, read)
         rollout["kept teacher states"] = kept
     return Estimate(fixed, rollout, training)
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig
+from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Words", "check_files", "check_model", "check_same", "check_words", "roles"]
+__all__ = ["Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Words:
 
 
 def roles(config: RunConfig) -> Mapping[str, ModelConfig]:
-    """The models of a run by their part."""
-    teacher = {} if config.teacher is None else {"teacher": config.teacher}
+    """The models that a run opens, by their part; a teacher made of the student is none of them."""
+    teacher = {"teacher": config.teacher} if isinstance(config.teacher, TeacherModel) else {}
     return {"student": config.student, **teacher}
 
 
@@ -85,6 +85,14 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
         part.facts += [f"{shared:,} shared ids", f"stop ids {shown}"]
         return Words(tokenizer, shared, ends)
     return None
+
+
+def check_own_teacher(part: Part, config: RunConfig) -> None:
+    """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
+    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
+        found = "is the student itself and reads the same prompts, so the two agree at every step"
+        remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
+        part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 
 
 def check_same(part: Part, path: str, teacher: ModelFiles, student: ModelFiles | None) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skd.check.environment import size_text
+from skd.check.models import roles
 from skd.check.report import Part
-from skd.config import RunConfig
+from skd.config import AverageTeacher, RunConfig
 from skd.config.paths import BUILTIN
 from skd.errors import ConfigError, Problem, ResourceError
 
@@ -52,8 +53,7 @@ def _existing(path: Path) -> Path:
 
 def _read_by(config: RunConfig) -> Mapping[str, str]:
     """Local paths that the run reads, by their key."""
-    models = {"student": config.student, **({"teacher": config.teacher} if config.teacher else {})}
-    paths = {key: model.path for key, model in models.items() if not model.path.startswith(BUILTIN)}
+    paths = {key: model.path for key, model in roles(config).items() if not model.path.startswith(BUILTIN)}
     for key, sources in (("data.train", config.data.train), ("data.validation", config.data.validation or ())):
         files = [source.path for source in sources if source.kind == "file"]
         paths |= {key if number == 0 else f"{key}.{number}": path for number, path in enumerate(files)}
@@ -77,10 +77,11 @@ def _misplaced(place: str, found: str, remedy: str) -> ConfigError:
     return ConfigError(Problem("SKD-C12", place, found, remedy))
 
 
-def check_disk(part: Part, output: str, num_parameters: int) -> None:
+def check_disk(part: Part, config: RunConfig, num_parameters: int) -> None:
     """Room for two checkpoints, since the new one is whole before the old one goes (SKD-K03)."""
-    # Three float32 tensors per weight: itself and AdamW's two moments.
-    needed = 2 * 3 * 4 * num_parameters
+    # Float32 tensors per weight: itself, AdamW's two moments, and the average where that is the teacher.
+    tensors, output = 3 + isinstance(config.teacher, AverageTeacher), config.output
+    needed = 2 * tensors * 4 * num_parameters
     free = shutil.disk_usage(_existing(Path(os.path.realpath(output)))).free
     part.facts.append(f"two checkpoints need {size_text(needed)}, {size_text(free)} are free")
     if free < needed:

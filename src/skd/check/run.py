@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.environment import Machine, check_environment, machine
-from skd.check.models import Words, check_files, check_model, check_same, check_words, roles
+from skd.check.models import Words, check_files, check_model, check_own_teacher, check_same, check_words, roles
 from skd.check.output import check_disk, check_output
 from skd.check.report import Part, exit_code, require
 from skd.check.rows import check_rows
-from skd.config import RunConfig
+from skd.config import RunConfig, TeacherModel
 from skd.model_files import ModelFiles
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def _models(config: RunConfig, finish: Say) -> _Models:
             built[name] = architecture
         finish(part)
     part = Part("tokenizer")
+    check_own_teacher(part, config)
     words = check_words(part, config, built)
     if words is not None:
         _rehearse(part, built["student"], words)
@@ -156,10 +157,13 @@ def _prompts(
     if "student" not in found.built:
         return Checked(parts, None, None, "")
     memory = Part("resources")
-    check_disk(memory, config.output, num_parameters(found.built["student"]))
+    student = found.built["student"]
+    own = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
+    teacher = student if own else found.built.get("teacher")
+    check_disk(memory, config, num_parameters(student))
     train = prompts.get("data.train")
     if train is not None:
-        check_memory(memory, estimate(config, found.built["student"], found.built.get("teacher"), train), here)
+        check_memory(memory, estimate(config, student, teacher, train), here)
     finish(memory)
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.

@@ -3,16 +3,18 @@
 from skd.config.dump import config_digest, dump_config
 from skd.config.load import config_of, load_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
+from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
 from skd.config.policy import GateConfig, PolicyConfig
-from skd.config.schema import ModelConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
+from skd.config.schema import RunConfig, SamplingConfig, TrainConfig, WarpConfig
 from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, ResponsesSource, TaskSource
 
 __all__ = [
     "ALIASES",
     "METHODS",
+    "AverageTeacher",
     "DataConfig",
     "DataSource",
     "FileSource",
@@ -27,8 +29,11 @@ __all__ = [
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "StudentTeacher",
     "TargetConfig",
     "TaskSource",
+    "TeacherConfig",
+    "TeacherModel",
     "TrainConfig",
     "WarpConfig",
     "WeightsConfig",

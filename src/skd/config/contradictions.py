@@ -39,6 +39,8 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_teacher(config, [*policies, *_teacher_readers(full.get("objective"))]),
         *_missing_references(config, policies),
         *_idle_target(config, full.get("objective")),
+        *_idle_teacher_prompt(config),
+        *_turns_of_others(config, policies),
         *_flash_attention(config),
     ]
 
@@ -166,6 +168,34 @@ def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, 
         for keys, source in (((), given), *(((index,), item) for index, item in listed)):
             if isinstance(source, Mapping):
                 yield ("data", part, *keys), source
+
+
+def _idle_teacher_prompt(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """A teacher's own prompt that nobody reads, or that cannot be written."""
+    if _get(config, "data", "teacher_prompt") is None:
+        return []
+    key: _Path = ("data", "teacher_prompt")
+    if config.get("teacher") is None:
+        return [Contradiction(key, "data.teacher_prompt is given and teacher is missing", "add teacher, or remove it")]
+    if _stored(config):
+        text = "data.teacher_prompt is given, and stored responses have token ids in place of the texts it is made of"
+        return [
+            Contradiction(key, text, "remove it; skd generate stores what the teacher thought under its own prompt")
+        ]
+    if _get(config, "data", "train_on") == "all":
+        text = "data.teacher_prompt stands in place of one prompt, and data.train_on: all trains on several"
+        return [Contradiction(key, text, "write data.train_on: last, or remove it")]
+    return []
+
+
+def _turns_of_others(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contradiction]:
+    """A policy that writes the response itself has no use for the later turns of the data's."""
+    writing = [choice for choice in policies if choice.kind in {"student", "teacher", "interleaved", "custom"}]
+    if _get(config, "data", "train_on") != "all" or not writing:
+        return []
+    _, name = _named(config, writing[0])
+    text = f"data.train_on is all, and {name} writes a response of its own to the first prompt of a conversation"
+    return [Contradiction(("data", "train_on"), text, "write data.train_on: last, or policy: data_set")]
 
 
 def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:

@@ -12,14 +12,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text, path_from_text
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
+from skd.config.models import ModelConfig, TeacherConfig
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
 
 __all__ = [
-    "ModelConfig",
     "RunConfig",
     "SamplingConfig",
     "StudentWarpConfig",
@@ -30,24 +30,6 @@ __all__ = [
 
 FORMAT = 1
 """Version of the config file that this release reads."""
-
-
-class ModelConfig(Section):
-    """A causal language model: local directory, Hub id, or one inside the package. A plain string is its path."""
-
-    path: PathText
-    """Directory, Hub id, or builtin:TASK/ROLE for a model inside the package."""
-    revision: Text | None = None
-    """Commit, tag or branch on the Hub."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Weights of the teacher, or of the student's copy that samples; its master weights stay float32."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention of the training forward."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return path_from_text(value)
 
 
 WarpTemperature = Annotated[Real, AfterValidator(InRange(0))]
@@ -169,8 +151,8 @@ class RunConfig(Section):
     """Version of this file's format."""
     method: Annotated[MethodName, BeforeValidator(_method_from_alias)] = "skd"
     """A bundle of policy, objective and sampling settings; what is written below goes first."""
-    teacher: ModelConfig | None = None
-    """The frozen model that is learned from; null for sft."""
+    teacher: TeacherConfig | None = None
+    """The frozen model that is learned from, or how it is made of the student; null for sft."""
     student: ModelConfig
     """The model that is trained."""
     data: DataConfig

@@ -190,3 +190,5 @@ class DataConfig(Section):
     """Longest prompt."""
     on_long_prompt: Literal["error", "skip", "truncate_left"] = "error"
     """What happens to a longer one."""
+    teacher_prompt: Annotated[Text, Field(min_length=1)] | None = None
+    """What the teacher reads instead of the prompt, such as "{prompt} The answer is {response}."; null: the same."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn
+from skd.data.prompt_template import Template
 from skd.data.rows import Row
 from skd.data.templates import require_template
 from skd.errors import ConfigError, DataError, ModelError, Problem
@@ -65,8 +67,11 @@ def encode_prompts(
 
 
 def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, stop_id: int) -> Prompts:
-    """``encode_prompts`` as the ``data`` section of a config says."""
-    return encode_prompts(
+    """``encode_prompts`` as the ``data`` section of a config says, with the teacher's own prompts where it has some.
+
+    Raises as that does, and ConfigError for a prompt of the teacher that cannot be filled in (SKD-C10).
+    """
+    prompts = encode_prompts(
         rows,
         tokenizer,
         chat=data.chat,
@@ -76,6 +81,22 @@ def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Da
         on_long_prompt=data.on_long_prompt,
         stop_id=stop_id,
     )
+    if data.teacher_prompt is None:
+        return prompts
+    filled = [_filled(Template(data.teacher_prompt), rows[number]) for number in prompts.sample_ids]
+    frame = _frame(tokenizer, stop_id, data.chat, data.system)
+    return replace(prompts, teacher_ids=[row.prompt for row in _encoded(filled, frame, data.train_on)])
+
+
+def _filled(template: Template, row: Row) -> Row:
+    """The row as the teacher reads it, without its response behind the prompt."""
+    values = {"prompt": row.prompt} | ({} if row.response is None else {"response": row.response})
+    lacking = [name for name in template.fields if name not in values]
+    if lacking:
+        found = f"names {{{lacking[0]}}}, and the rows have {' and '.join(f'{{{name}}}' for name in values)}"
+        remedy = "write those names; for a brace that is text write {{ and }}"
+        raise ConfigError(Problem("SKD-C10", "data.teacher_prompt", found, remedy))
+    return replace(row, prompt=template.fill(values), response=None)
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None) -> Frame:

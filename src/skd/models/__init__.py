@@ -2,10 +2,14 @@
 
 from skd.models.export import export_student
 from skd.models.head import body, head_of
+from skd.models.own_teacher import CurrentStudent, MovingAverage, OwnTeacher
 from skd.models.pair import Pair, load_pair
 from skd.models.score import padded_sequences, predicting, score
 
 __all__ = [
+    "CurrentStudent",
+    "MovingAverage",
+    "OwnTeacher",
     "Pair",
     "body",
     "export_student",

@@ -16,6 +16,7 @@ from skd.errors import ConfigError, ModelError, Problem
 from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
+from skd.models.own_teacher import OwnTeacher
 from skd.models.vocabulary import end_id, shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
 from skd.text import shortened
@@ -42,6 +43,8 @@ class Pair:
     teacher_form: AttentionForm | None
     student_form: AttentionForm
     provenance: dict[str, Any]
+    own_teacher: OwnTeacher | None = None
+    """How the teacher is made of the student; None where it is a model of its own."""
 
     @property
     def device(self) -> torch.device:
@@ -72,9 +75,15 @@ class Pair:
             )
         return self.teacher
 
+    def updated(self) -> None:
+        """Bring what follows the student up to date. Call it after every update of its weights."""
+        if self.own_teacher is not None:
+            self.own_teacher.follow(self.required_teacher, self.student)
+        self.sync()
+
     @torch.no_grad()
     def sync(self) -> None:
-        """Copy the student's master weights into its sampling copy. Call it after every update."""
+        """Copy the student's master weights into its sampling copy."""
         if self.sampling_student is self.student:
             return
         masters = dict(self.student.named_parameters())
@@ -124,7 +133,7 @@ class Pair:
 
 
 def load_pair(
-    teacher: str | Path | None,
+    teacher: str | Path | OwnTeacher | None,
     student: str | Path,
     *,
     teacher_revision: str | None = None,
@@ -135,6 +144,8 @@ def load_pair(
     device: str | torch.device = "auto",
 ) -> Pair:
     """Load two causal language models (local directories, Hub ids, or ``builtin:TASK/ROLE``) as a pair.
+
+    ``teacher`` may also be ``CurrentStudent()`` or ``MovingAverage(decay)``: it is then made of the student.
 
     Vocabularies are compared token by token and padded heads cut; stop ids of both are united; the teacher is frozen;
     the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
@@ -154,7 +165,11 @@ def load_pair(
     tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
-    if teacher is not None:
+    own_teacher = None if teacher is None or isinstance(teacher, str | Path) else teacher
+    if own_teacher is not None:
+        teacher_model = own_teacher.made_from(student_model)
+        origin["teacher"] = origin["student"] | {"made": own_teacher.title}
+    elif isinstance(teacher, str | Path):
         teacher_model = load_model("teacher", teacher, teacher_revision, teacher_type, "sdpa", where)
         teacher_model.requires_grad_(False)
         tokenizers["teacher"] = load_tokenizer("teacher", teacher, _commit(teacher_model, teacher_revision))
@@ -174,6 +189,7 @@ def load_pair(
         teacher_form=None if teacher_model is None else _require_form("teacher", teacher_model),
         student_form=_require_form("student", student_model),
         provenance=origin,
+        own_teacher=own_teacher,
     )
 
 

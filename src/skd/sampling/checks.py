@@ -35,33 +35,38 @@ def require_prompts(prompts: Prompts, response_lengths: Sequence[int], context: 
 
     Raises DataError with all that is wrong; of prompts that are too long, with the longest.
     """
-    rows = zip(prompts.sample_ids, prompts.ids, strict=True)
-    problems = [problem for row, ids in rows if (problem := _unreadable(row, ids, vocab_size))]
-    problems += _too_long(prompts, response_lengths, context)
+    problems: list[Problem] = []
+    for name, ids in (("prompt", prompts.ids), ("teacher's prompt", prompts.teacher_ids)):
+        if ids is not None:
+            places = [f"{name} {row}" for row in prompts.sample_ids]
+            problems += filter(None, (_unreadable(*row, vocab_size) for row in zip(places, ids, strict=True)))
+            problems += _too_long(places, ids, response_lengths, context)
     if problems:
         raise DataError(problems)
 
 
-def _unreadable(row: int, ids: Sequence[int], vocab_size: int) -> Problem | None:
+def _unreadable(place: str, ids: Sequence[int], vocab_size: int) -> Problem | None:
     if len(ids) == 0:
-        return Problem("SKD-D05", f"prompt {row}", "has no tokens", "give it at least one token")
+        return Problem("SKD-D05", place, "has no tokens", "give it at least one token")
     if min(ids) < 0 or max(ids) >= vocab_size:
         found = f"holds an id outside 0..{vocab_size - 1}, the ids that teacher and student share"
-        return Problem("SKD-D05", f"prompt {row}", found, "encode the prompts with the pair's tokenizer")
+        return Problem("SKD-D05", place, found, "encode the prompts with the pair's tokenizer")
     return None
 
 
-def _too_long(prompts: Prompts, response_lengths: Sequence[int], context: int) -> list[Problem]:
-    sums = [len(ids) + length for ids, length in zip(prompts.ids, response_lengths, strict=True)]
+def _too_long(
+    places: Sequence[str], prompts: Sequence[Sequence[int]], response_lengths: Sequence[int], context: int
+) -> list[Problem]:
+    sums = [len(ids) + length for ids, length in zip(prompts, response_lengths, strict=True)]
     over = [row for row, length in enumerate(sums) if length > context]
     if not over:
         return []
     longest = max(over, key=lambda row: sums[row])
-    arithmetic = f"{len(prompts.ids[longest])} + response {response_lengths[longest]} = {sums[longest]}"
+    arithmetic = f"{len(prompts[longest])} + response {response_lengths[longest]} = {sums[longest]}"
     others = f" ({len(over)} of {len(sums)} prompts do)" if len(sums) > 1 else ""
     found = f"prompt {arithmetic} tokens exceed the context of {context}{others}"
     remedy = "shorten the prompts, or the response by max_new_tokens"
-    return [Problem("SKD-D09", f"prompt {prompts.sample_ids[longest]}", found, remedy)]
+    return [Problem("SKD-D09", places[longest], found, remedy)]
 
 
 def not_finite(request: Request, role: str) -> NumericsError:

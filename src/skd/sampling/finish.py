@@ -79,8 +79,10 @@ def gather_rollout(
     student_logp: bool,
 ) -> Rollout:
     """A rollout of finished responses, in the order of the requests, with what was kept beside their tokens."""
+    own_prompts = any(request.teacher_prompt is not request.prompt for request in requests)
     return Rollout(
         prompt_ids=[request.prompt for request in requests],
+        teacher_prompt_ids=[request.teacher_prompt for request in requests] if own_prompts else None,
         response_ids=[response.ids for response in responses],
         authors=[response.authors for response in responses],
         truncated=torch.tensor([response.truncated for response in responses], dtype=torch.bool),

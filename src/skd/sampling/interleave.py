@@ -86,9 +86,10 @@ def interleave(
         raise ConfigError(Problem("SKD-C07", "epoch", found, "give one number for all, or one for every prompt"))
     flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
     rows = flat.split([len(ids) for ids in prompts.ids])
+    read = rows if prompts.teacher_ids is None else [torch.tensor(list(ids)) for ids in prompts.teacher_ids]
     requests = [
-        Request(i * responses_per_prompt + j, ids, sample_id, j, epochs[i])
-        for i, (ids, sample_id) in enumerate(zip(rows, prompts.sample_ids, strict=True))
+        Request(i * responses_per_prompt + j, ids, teacher_ids, sample_id, j, epochs[i])
+        for i, (ids, teacher_ids, sample_id) in enumerate(zip(rows, read, prompts.sample_ids, strict=True))
         for j in range(responses_per_prompt)
     ]
     settings = Settings(
@@ -115,7 +116,7 @@ def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
     from skd.models.score import score
 
     started = time.perf_counter()
-    evidence = score(pair.required_teacher, rollout.prompt_ids, rollout.response_ids)
+    evidence = score(pair.required_teacher, rollout.read_by_teacher, rollout.response_ids)
     stats = replace(rollout.stats, seconds_judge=rollout.stats.seconds_judge + time.perf_counter() - started)
     return replace(rollout, evidence=evidence, stats=stats)
 

@@ -69,9 +69,11 @@ class Sampler:
         self._slots = Slots(requests, num_slots, settings.cap, self._block, settings.seed, gate.state_size, pair.device)
         self._student = self._teacher = None
         if gate.drafts:
-            self._student = self._opened(pair.sampling_student, pair.student_form, settings.student_warp)
+            longest = max((request.prompt_length for request in requests), default=1)
+            self._student = self._opened(pair.sampling_student, pair.student_form, settings.student_warp, longest)
         if gate.judges:
-            self._teacher = self._opened(pair.required_teacher, pair.teacher_form, settings.teacher_warp)
+            longest = max((len(request.teacher_prompt) for request in requests), default=1)
+            self._teacher = self._opened(pair.required_teacher, pair.teacher_form, settings.teacher_warp, longest)
         self._offset_G = torch.arange(self._block, device=pair.device)
         self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
         self._done: dict[int, Response] = {}
@@ -98,11 +100,10 @@ class Sampler:
         kept = {"evidence": settings.evidence, "student_logp": settings.student_logp}
         return gather_rollout(self._requests, responses, stats, self._pair.tokenizer, **kept)
 
-    def _opened(self, model: PreTrainedModel, form: AttentionForm | None, warp: Warp) -> Writer:
+    def _opened(self, model: PreTrainedModel, form: AttentionForm | None, warp: Warp, longest: int) -> Writer:
         from skd.models.head import head_of
 
         assert form is not None
-        longest = max((request.prompt_length for request in self._requests), default=1)
         capacity = longest - 1 + self._settings.cap + self._block
         body = CursorModel(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
         return Writer(body, head_of(model, self._pair.vocab_size), warp)
@@ -112,9 +113,10 @@ class Sampler:
 
     def _fill(self) -> None:
         filled = self._slots.refill()
-        if filled is not None:
-            for body in self._bodies():
-                body.prefill(*filled)
+        if filled is not None and self._student is not None:
+            self._student.body.prefill(filled.student_bT, filled.rows_b)
+        if filled is not None and self._teacher is not None:
+            self._teacher.body.prefill(filled.teacher_bT, filled.rows_b)
 
     def _shrink(self) -> None:
         rows_b = self._slots.shrink()
@@ -140,8 +142,10 @@ class Sampler:
 
     def _write(self, writer: Writer, places: Places, noise_BG: Tensor) -> Written:
         slots, settings = self._slots, self._settings
-        keep_logits = writer is self._student and (settings.student_logp or settings.gate.needs_student)
-        return writer.write(slots.pending_B, slots.cursor_B, noise_BG, places.num_keys, keep_logits)
+        if writer is self._teacher:
+            return writer.write(slots.teacher, noise_BG, places.teacher_num_keys, keep_logits=False)
+        keep_logits = settings.student_logp or settings.gate.needs_student
+        return writer.write(slots.student, noise_BG, places.num_keys, keep_logits)
 
     def _alone(self, writer: Writer, author: int, places: Places, noise_BG: Tensor) -> Block:
         """A block without a judge: all of it is kept."""
@@ -150,7 +154,7 @@ class Sampler:
             places=places,
             ids_BG=written.ids_BG,
             author_BG=torch.full_like(written.ids_BG, author, dtype=torch.uint8),
-            count_B=torch.full_like(self._slots.pending_B, written.ids_BG.shape[1]),
+            count_B=torch.full_like(self._slots.length_B, written.ids_BG.shape[1]),
             finite={author: _finite(written.hidden_BGD)},
             evidence_BGD=written.hidden_BGD if author == TEACHER and self._settings.evidence else None,
             student_logp_BG=written.logp(written.ids_BG) if self._settings.student_logp else None,
@@ -159,8 +163,7 @@ class Sampler:
     def _judge(self, teacher: Writer, draft: Written, places: Places) -> Block:
         """The draft with the teacher's token in place of the first one that the gate rejects."""
         slots, settings = self._slots, self._settings
-        fed_BG = torch.cat([slots.pending_B.unsqueeze(1), draft.ids_BG[:, :-1]], dim=1)
-        hidden_BGD, logits_BGV = teacher.read(fed_BG, slots.cursor_B, places.num_keys)
+        hidden_BGD, logits_BGV = teacher.read(slots.teacher, draft.ids_BG[:, :-1], places.teacher_num_keys)
         drafted = Drafted(
             ids_BG=draft.ids_BG,
             teacher_logits_BGV=logits_BGV,

@@ -30,6 +30,8 @@ class Request:
     """Its row in the rollout."""
     prompt: Tensor
     """int64 [P], P >= 1, on the CPU."""
+    teacher_prompt: Tensor
+    """What the teacher reads in its place: the same tensor, unless the teacher has a prompt of its own."""
     sample_id: int
     response_index: int
     epoch: int
@@ -51,7 +53,45 @@ class Places:
     accept_noise_BG: Tensor
     replace_noise_BG: Tensor
     num_keys: int
-    """Cache positions that the longest row will have used."""
+    """Cache positions that the student's longest row will have used."""
+    teacher_num_keys: int
+    """Likewise the teacher's, which may have prompts of its own."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Prompts without their last tokens [b, T], right-padded, for the slots ``rows_b``."""
+
+    rows_b: Tensor
+    student_bT: Tensor
+    teacher_bT: Tensor
+
+
+@dataclass
+class Front:
+    """Where one model stands in every row: the token that it is fed next, and the cache position of that token."""
+
+    cursor_B: Tensor
+    pending_B: Tensor
+
+    def start(self, rows_b: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+        """Stand before the last token of each prompt; returns what is to be in the cache already [b, T]."""
+        device = self.cursor_B.device
+        ids_bP = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True).to(device)
+        last_b = torch.tensor([len(ids) - 1 for ids in prompts], device=device)
+        self.cursor_B = self.cursor_B.index_copy(0, rows_b, last_b)
+        # Not in place: what was pending before is shared with the other model.
+        self.pending_B = self.pending_B.index_copy(0, rows_b, ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1))
+        return ids_bP[:, :-1]
+
+    def advance(self, count_B: Tensor, pending_B: Tensor) -> None:
+        """Move on by what was committed."""
+        self.cursor_B = self.cursor_B + count_B
+        self.pending_B = pending_B
+
+    def keep_rows(self, rows_b: Tensor) -> None:
+        """Shrink to ``rows_b``, in that order."""
+        self.cursor_B, self.pending_B = self.cursor_B[rows_b], self.pending_B[rows_b]
 
 
 @dataclass(frozen=True)
@@ -92,8 +132,10 @@ class Slots:
         self.held: list[Request | None] = [None] * size
         self.lengths = [0] * size
         """Tokens written so far, by slot, on the host."""
-        zeros = torch.zeros(size, dtype=torch.int64, device=device)
-        self.cursor_B, self.length_B, self.pending_B = zeros, zeros.clone(), zeros.clone()
+        self.length_B = torch.zeros(size, dtype=torch.int64, device=device)
+        self.student = self.teacher = Front(self.length_B.clone(), self.length_B.clone())
+        if any(request.teacher_prompt is not request.prompt for request in requests):
+            self.teacher = Front(self.length_B.clone(), self.length_B.clone())
         self.active_B = torch.zeros(size, dtype=torch.bool, device=device)
         # Blocks are written whole and cut by the length, so a row needs room for one block beyond the cap.
         self.ids_BW = torch.zeros(size, cap + block, dtype=torch.int64, device=device)
@@ -119,10 +161,11 @@ class Slots:
         position_BG = self.length_B.unsqueeze(1) + torch.arange(block, device=self._device)
         noise_3BG = self._noise_3BL.gather(2, position_BG.clamp(max=self._cap - 1).expand(len(_NOISES), -1, -1))
         draft_BG, accept_BG, replace_BG = noise_3BG
-        return Places(position_BG, draft_BG, accept_BG, replace_BG, self._num_keys() + block)
+        num_keys, teacher_num_keys = self._num_keys()
+        return Places(position_BG, draft_BG, accept_BG, replace_BG, num_keys + block, teacher_num_keys + block)
 
-    def refill(self) -> tuple[Tensor, Tensor] | None:
-        """Give idle slots to waiting responses: their prompts without the last token [b, T], and the slots [b]."""
+    def refill(self) -> Filled | None:
+        """Give idle slots to waiting responses, and say what is to be in the caches for them."""
         idle = [slot for slot, request in enumerate(self.held) if request is None]
         if not self._waiting or not idle or (self.num_active and len(idle) * _REFILL_SHARE < len(self.held)):
             return None
@@ -131,10 +174,11 @@ class Slots:
         for slot, request in zip(slots, taken, strict=True):
             self.held[slot], self.lengths[slot] = request, 0
         rows_b = torch.tensor(slots, device=self._device)
-        padded = torch.nn.utils.rnn.pad_sequence([request.prompt for request in taken], batch_first=True)
-        ids_bP = padded.to(self._device)
-        self._start(rows_b, taken, ids_bP)
-        return ids_bP[:, :-1], rows_b
+        self._start(rows_b, taken)
+        student_bT = teacher_bT = self.student.start(rows_b, [request.prompt for request in taken])
+        if self.teacher is not self.student:
+            teacher_bT = self.teacher.start(rows_b, [request.teacher_prompt for request in taken])
+        return Filled(rows_b, student_bT, teacher_bT)
 
     def shrink(self) -> Tensor | None:
         """Drop finished rows once nothing waits and half are done; returns the rows [b] that stay, else None."""
@@ -146,6 +190,8 @@ class Slots:
         for name, values in vars(self).items():
             if isinstance(values, Tensor):
                 setattr(self, name, values[:, rows_b] if name == "_noise_3BL" else values[rows_b])
+        for front in self._fronts():
+            front.keep_rows(rows_b)
         return rows_b
 
     def write(self, block: Block) -> None:
@@ -169,11 +215,12 @@ class Slots:
         Rows without a response take anything here: they start anew when they get one.
         """
         last_B1 = (count_B - 1).clamp(min=0).unsqueeze(1)
-        self.pending_B = block.ids_BG.gather(1, last_B1).squeeze(1)
+        pending_B = block.ids_BG.gather(1, last_B1).squeeze(1)
+        for front in self._fronts():
+            front.advance(count_B, pending_B)
         if block.state_BGS is not None:
             self.state_BS = block.state_BGS.take_along_dim(last_B1.unsqueeze(-1), dim=1).squeeze(1)
         self.length_B = self.length_B + count_B
-        self.cursor_B = self.cursor_B + count_B
         self.active_B = self.active_B & ~ended_B & (self.length_B < self._cap)
 
     def release(self, slot: int) -> Request:
@@ -183,17 +230,21 @@ class Slots:
         self.held[slot] = None
         return request
 
-    def _num_keys(self) -> int:
-        rows = zip(self.held, self.lengths, strict=True)
-        return max(request.prompt_length - 1 + length for request, length in rows if request is not None)
+    def _fronts(self) -> list[Front]:
+        """One or two: both models stand at the same token of the same prompt, unless the teacher has its own."""
+        return [self.student] if self.teacher is self.student else [self.student, self.teacher]
 
-    def _start(self, rows_b: Tensor, requests: Sequence[Request], ids_bP: Tensor) -> None:
+    def _num_keys(self) -> tuple[int, int]:
+        rows = [(held, length) for held, length in zip(self.held, self.lengths, strict=True) if held is not None]
+        student = max(held.prompt_length - 1 + length for held, length in rows)
+        if self.teacher is self.student:
+            return student, student
+        return student, max(len(held.teacher_prompt) - 1 + length for held, length in rows)
+
+    def _start(self, rows_b: Tensor, requests: Sequence[Request]) -> None:
         def column(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-        last_b = column([request.prompt_length - 1 for request in requests])
-        self.cursor_B[rows_b] = last_b
-        self.pending_B[rows_b] = ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1)
         self.length_B[rows_b] = 0
         self.state_BS[rows_b] = 0.0
         self.active_B[rows_b] = True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skd.sampling.cache import CursorModel
+from skd.sampling.slots import Front
 from skd.sampling.warp import Warp, draw
 from skd.types import Head
 
@@ -42,11 +43,11 @@ class Writer:
     head: Head
     warp: Warp
 
-    def write(self, pending_B: Tensor, cursor_B: Tensor, noise_BG: Tensor, num_keys: int, keep_logits: bool) -> Written:
+    def write(self, front: Front, noise_BG: Tensor, num_keys: int, keep_logits: bool) -> Written:
         """Draw G tokens one after the other, each fed for the next; the last is left pending."""
-        ids, hidden, kept = [pending_B.unsqueeze(1)], [], []
+        ids, hidden, kept = [front.pending_B.unsqueeze(1)], [], []
         for offset, noise_B1 in enumerate(noise_BG.split(1, dim=1)):
-            hidden_B1D = self.body.forward(ids[-1], cursor_B + offset, num_keys)
+            hidden_B1D = self.body.forward(ids[-1], front.cursor_B + offset, num_keys)
             logits_B1V = self.head.logits(hidden_B1D)
             ids.append(draw(self.warp.log_probs(logits_B1V), noise_B1))
             hidden.append(hidden_B1D)
@@ -54,7 +55,11 @@ class Writer:
                 kept.append(logits_B1V.squeeze(1))
         return Written(torch.cat(ids[1:], dim=1), torch.cat(hidden, dim=1), kept)
 
-    def read(self, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> tuple[Tensor, Tensor]:
-        """Feed a block in one forward; returns its last hidden states [B, G, D] and raw logits [B, G, V]."""
-        hidden_BGD = self.body.forward(ids_BG, cursor_B, num_keys)
+    def read(self, front: Front, ids_BG: Tensor, num_keys: int) -> tuple[Tensor, Tensor]:
+        """Feed the pending token and those that follow it, [B, G - 1], in one forward.
+
+        Returns the last hidden states [B, G, D] and the raw logits [B, G, V].
+        """
+        fed_BG = torch.cat([front.pending_B.unsqueeze(1), ids_BG], dim=1)
+        hidden_BGD = self.body.forward(fed_BG, front.cursor_B, num_keys)
         return hidden_BGD, self.head.logits(hidden_BGD)

@@ -2,7 +2,8 @@
 
     run_dir/checkpoints/step-N/
         student.safetensors     float32 master weights by parameter name, tied ones once
-        optimizer.safetensors   AdamW state: exp_avg.NAME, exp_avg_sq.NAME, step.NAME
+        optimizer.safetensors   AdamW state: exp_avg.NAME, exp_avg_sq.NAME, step.NAME; and average.NAME, the weights of
+                                a teacher that is a moving average of the student
         state.json              TrainState
         config.yaml             the configuration of the run
         manifest.json           format, size and SHA-256 of every file above, and its own SHA-256; written last
@@ -68,10 +69,10 @@ class TrainState:
     """A validation is due after this step and was not finished."""
 
 
-def require_space(run_dir: Path, student: Mapping[str, Tensor]) -> None:
+def require_space(run_dir: Path, student: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> None:
     """Refuse to start a run whose disk cannot hold two checkpoints. Raises ResourceError (SKD-K03)."""
     # Two, since the new one is whole before the old one goes; three tensors per weight: itself and AdamW's moments.
-    needed = 2 * 3 * _num_bytes(student)
+    needed = 2 * (3 * _num_bytes(student) + _num_bytes(average))
     run_dir.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(run_dir).free
     if free < needed:

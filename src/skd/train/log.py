@@ -92,7 +92,7 @@ def _finite(value: Any) -> Any:
 class RunLog:
     """The logs of one run directory, continued after a step (see ``JsonLines``). Use it as a context manager.
 
-    ``say`` is told, once, that a log cannot be written. With ``enabled`` False (all ranks but the main one) nothing is
+    ``say`` is told, once, that a log cannot be written; ``callbacks`` are told of every row of metrics. With ``enabled`` False (all ranks but the main one) nothing is
     opened or written.
     """
 
@@ -104,9 +104,11 @@ class RunLog:
         tensorboard: bool,
         validated: bool = True,
         say: Callable[[str], None] = print,
+        callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
         enabled: bool = True,
     ) -> None:
         self._run_dir, self._say, self._enabled, self._warned = run_dir, say, enabled, False
+        self._callbacks = callbacks
         names = ("metrics", "trained", "samples") if enabled else ()
         self._files = {
             name: JsonLines(run_dir / f"{name}.jsonl", after_step=after_step, validated=validated) for name in names
@@ -121,13 +123,13 @@ class RunLog:
 
     def training(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "loss", ...}`` of metrics.jsonl."""
-        self._append("metrics", {"step": step, **values})
         self._to_board("train", step, values)
+        self._metrics({"step": step, **values})
 
     def validation(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "validation": {"loss", ...}}`` of metrics.jsonl."""
-        self._append("metrics", {"step": step, "validation": dict(values)})
         self._to_board("validation", step, values)
+        self._metrics({"step": step, "validation": dict(values)})
 
     def trained(self, step: int, epochs: Sequence[int], sample_ids: Sequence[int]) -> None:
         """A row of trained.jsonl: the epoch and the data row of each prompt of the step."""
@@ -151,6 +153,11 @@ class RunLog:
         for name, file in self._files.items():
             with self._tolerant(f"{name}.jsonl"):
                 file.sync()
+
+    def _metrics(self, row: Mapping[str, Any]) -> None:
+        self._append("metrics", row)
+        for tell in self._callbacks if self._enabled else ():
+            tell(row)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if name in self._files:

@@ -29,15 +29,24 @@ from skd.train.run import Run, fingerprint
 from skd.train.setup import PromptSource, prepare
 from skd.train.signals import Interrupted, StopSignal
 from skd.train.step import StepReport, train_step
-from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student, student_tensors
+from skd.train.tensors import (
+    average_tensors,
+    optimizer_tensors,
+    restore_average,
+    restore_optimizer,
+    restore_student,
+    student_tensors,
+)
 from skd.train.validate import pieces_of, validate
 from skd.train.watch import Watch
 from skd.versions import versions
 
-__all__ = ["Measure", "TrainResult", "train"]
+__all__ = ["Callback", "Measure", "TrainResult", "train"]
 
 Measure = Callable[[Pair], Mapping[str, float]]
 """Scores of a pair's student by name."""
+Callback = Callable[[Mapping[str, Any]], None]
+"""Told of every row of metrics.jsonl: ``{"step", "loss", ...}`` of a step, ``{"step", "validation": {...}}``."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def train(
     prompts: PromptSource | None = None,
     validation: PromptSource | None = None,
     measure: Measure | None = None,
+    callbacks: Sequence[Callback] = (),
     checked: Checked | None = None,
     display: bool = True,
 ) -> TrainResult:
@@ -76,6 +86,8 @@ def train(
         prompts: the training set, instead of the configuration's: texts, or token ids with references.
         validation: the validation set, likewise.
         measure: scores of the student, taken and logged at every validation beside the loss.
+        callbacks: called on the main process with every row of metrics.jsonl once it is written; what one raises ends
+            the run, and the same call goes on from its last checkpoint.
         checked: what ``skd.check.check`` found for this configuration; it is called first where this is not given.
         display: show progress and samples on standard error.
 
@@ -107,7 +119,7 @@ def train(
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
         watch = Watch.over(run.policy, run.pair.student)
-        with _opened(run, state, shown, resumed=checkpoint is not None) as log:
+        with _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log:
             try:
                 if state.validation_pending:
                     state = _validated(run, state, measure, log)
@@ -142,7 +154,9 @@ def _configured(
 
 
 @contextmanager
-def _opened(run: Run, state: TrainState, shown: Display, *, resumed: bool) -> Iterator[RunLog]:
+def _opened(
+    run: Run, state: TrainState, shown: Display, callbacks: Sequence[Callback], *, resumed: bool
+) -> Iterator[RunLog]:
     """The logs and the display of a run, continued from a state."""
     with (
         RunLog(
@@ -151,6 +165,7 @@ def _opened(run: Run, state: TrainState, shown: Display, *, resumed: bool) -> It
             validated=not state.validation_pending,
             tensorboard=run.config.train.tensorboard,
             say=shown.say,
+            callbacks=callbacks,
             enabled=run.is_main,
         ) as log,
         shown.running(run.total_steps, state.step),
@@ -186,7 +201,7 @@ def _make_ready(run: Run, shown: Display) -> None:
     if run.is_main:
         for name in remove_stale(run.run_dir):
             shown.say(f"removed {name}, left by an interrupted save")
-        require_space(run.run_dir, student_tensors(run.pair.student))
+        require_space(run.run_dir, student_tensors(run.pair.student), average_tensors(run.pair))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
 
 
@@ -218,6 +233,7 @@ def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
         found = "the training rows are not those the run was started with"
         raise CheckpointError(Problem("SKD-K14", str(checkpoint), found, "put them back, or choose another output"))
     restore_student(run.pair.student, weights, checkpoint)
+    moments = restore_average(run.pair, moments, checkpoint)
     restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
     run.pair.sync()
     return replace(
@@ -258,7 +274,8 @@ def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
     if run.is_main:
         student = run.pair.student
-        weights, moments = student_tensors(student), optimizer_tensors(run.optimizer, student)
+        weights = student_tensors(student)
+        moments = optimizer_tensors(run.optimizer, student) | average_tensors(run.pair)
         config_yaml, keep = dump_config(run.config), run.config.train.keep
         persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()

@@ -20,7 +20,7 @@ from torch import Tensor
 from skd.errors import NumericsError, Problem
 from skd.files import write_atomic, write_safetensors
 from skd.train.run import Run
-from skd.train.tensors import restore_student, student_tensors
+from skd.train.tensors import average_tensors, restore_average, restore_student, student_tensors
 from skd.types import Rollout
 
 __all__ = ["refuse_nonfinite", "restored_dump", "write_dump"]
@@ -56,7 +56,7 @@ def write_dump(run: Run, path: Path, step: int, loss: float | int | None, grad_n
     write_atomic(path, json.dumps({**found, "responses": responses}) + "\n")
     weights = path.with_suffix(".safetensors")
     weights.unlink(missing_ok=True)
-    write_safetensors(weights, student_tensors(run.pair.student))
+    write_safetensors(weights, student_tensors(run.pair.student) | average_tensors(run.pair))
 
 
 def _response(rollout: Rollout, row: int) -> dict[str, Any]:
@@ -69,18 +69,20 @@ def _response(rollout: Rollout, row: int) -> dict[str, Any]:
         "truncated": bool(rollout.truncated[row]),
         "student_logp": None if rollout.student_logp is None else rollout.student_logp[row].tolist(),
         "mask": None if rollout.masks is None else rollout.masks[row].tolist(),
+        "teacher_prompt_ids": None if (own := rollout.teacher_prompt_ids) is None else own[row].tolist(),
     }
 
 
 def restored_dump(run: Run, path: Path) -> tuple[int, Rollout]:
     """The step and the responses of a dump, with its weights put into the run's student.
 
-    The teacher's evidence is not in the dump: the teacher is frozen, so it is computed again.
+    The teacher's evidence is not in the dump: its weights are known, so it is computed again.
     """
     from safetensors.torch import load_file
 
     found = json.loads(path.read_text(encoding="utf-8"))
-    restore_student(run.pair.student, load_file(path.with_suffix(".safetensors")), path)
+    weights = load_file(path.with_suffix(".safetensors"))
+    restore_student(run.pair.student, restore_average(run.pair, weights, path), path)
     rows = found["responses"]
     return int(found["step"]), Rollout(
         prompt_ids=_column(rows, "prompt_ids", torch.int64),
@@ -91,6 +93,7 @@ def restored_dump(run: Run, path: Path) -> tuple[int, Rollout]:
         response_index=[row["response_index"] for row in rows],
         student_logp=_optional(rows, "student_logp", torch.float32),
         masks=_optional(rows, "mask", torch.bool),
+        teacher_prompt_ids=_optional(rows, "teacher_prompt_ids", torch.int64),
         tokenizer=run.pair.tokenizer,
     )
 

@@ -93,7 +93,7 @@ class Run:
             return None
         if rollout.evidence is not None:
             return rollout.select(rows).evidence
-        prompts = [rollout.prompt_ids[row] for row in rows]
+        prompts = [rollout.read_by_teacher[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
         return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
 
@@ -133,4 +133,6 @@ def fingerprint(prompts: Prompts) -> str:
     for number, ids in enumerate(prompts.ids):
         reference = None if prompts.references is None else list(prompts.references[number])
         digest.update(repr((prompts.sample_ids[number], list(ids), reference)).encode())
+        if prompts.teacher_ids is not None:
+            digest.update(repr(list(prompts.teacher_ids[number])).encode())
     return digest.hexdigest()

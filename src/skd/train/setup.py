@@ -9,11 +9,11 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from skd.check.prompts import longest_responses
-from skd.config import DataConfig, RunConfig
+from skd.config import AverageTeacher, DataConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
-from skd.models import Pair, load_pair
+from skd.models import CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
@@ -115,16 +115,23 @@ def _checkpoint_activations(student: PreTrainedModel) -> None:
 
 def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     teacher, student = config.teacher, config.student
+    model = teacher if isinstance(teacher, TeacherModel) else None
     return load_pair(
-        None if teacher is None else teacher.path,
+        _own_teacher(teacher) if model is None else model.path,
         student.path,
-        teacher_revision=None if teacher is None else teacher.revision,
+        teacher_revision=None if model is None else model.revision,
         student_revision=student.revision,
-        teacher_dtype="float32" if teacher is None else teacher.dtype,
+        teacher_dtype="float32" if model is None else model.dtype,
         sample_dtype=student.dtype,
         attention=student.attention,
         device=accelerator.device,
     )
+
+
+def _own_teacher(teacher: TeacherConfig | None) -> OwnTeacher | None:
+    if isinstance(teacher, AverageTeacher):
+        return MovingAverage(teacher.decay)
+    return CurrentStudent() if isinstance(teacher, StudentTeacher) else None
 
 
 def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:

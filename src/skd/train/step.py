@@ -84,8 +84,7 @@ def train_step(run: Run, step: int) -> StepReport:
         group["lr"] = settings.lr * factor
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    if run.pair.sampling_student is not run.pair.student:
-        run.pair.sync()
+    run.pair.updated()
     point("step")
 
     ended = time.perf_counter()

@@ -10,9 +10,18 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from skd.errors import CheckpointError, Problem
+from skd.models import Pair
 
-__all__ = ["optimizer_tensors", "restore_optimizer", "restore_student", "student_tensors"]
+__all__ = [
+    "average_tensors",
+    "optimizer_tensors",
+    "restore_average",
+    "restore_optimizer",
+    "restore_student",
+    "student_tensors",
+]
 
+_AVERAGE = "average."
 _SLOTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -29,6 +38,21 @@ def restore_student(student: nn.Module, tensors: Mapping[str, Tensor], source: P
         for name, parameter in parameters.items():
             _require_shape(name, tensors[name], parameter, source)
             parameter.copy_(tensors[name])
+
+
+def average_tensors(pair: Pair) -> dict[str, Tensor]:
+    """The weights of a teacher that is an average of the student, as ``average.NAME``; none of any other teacher."""
+    if pair.own_teacher is None or not pair.own_teacher.has_weights:
+        return {}
+    return {f"{_AVERAGE}{name}": tensor for name, tensor in student_tensors(pair.required_teacher).items()}
+
+
+def restore_average(pair: Pair, tensors: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """Put a saved average back, if there is one; returns the tensors that are not its own. Raises CheckpointError."""
+    saved = {name.removeprefix(_AVERAGE): tensors[name] for name in tensors if name.startswith(_AVERAGE)}
+    if average_tensors(pair):
+        restore_student(pair.required_teacher, saved, source)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_AVERAGE)}
 
 
 def optimizer_tensors(optimizer: AdamW, student: nn.Module) -> dict[str, Tensor]:

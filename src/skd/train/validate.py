@@ -79,7 +79,7 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     teacher_hidden = None
     if pair.teacher is not None:
         kept = [states for states in viewed.evidence or () if isinstance(states, Tensor)]
-        teacher_hidden = kept or score(pair.teacher, viewed.prompt_ids, viewed.response_ids, budget)
+        teacher_hidden = kept or score(pair.teacher, viewed.read_by_teacher, viewed.response_ids, budget)
     responses = []
     for row in range(len(viewed)):
         student_logp = _log_probs(pair.student_head(), student_hidden[row])

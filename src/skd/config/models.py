@@ -1,0 +1,66 @@
+"""Which models a run is about: the ``student`` and ``teacher`` sections of a config file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from skd.config.fields import InRange, PathText, Real, Section, Text, path_from_text
+
+__all__ = ["AverageTeacher", "ModelConfig", "StudentTeacher", "TeacherConfig", "TeacherModel"]
+
+
+class ModelConfig(Section):
+    """A causal language model: local directory, Hub id, or one inside the package. A plain string is its path."""
+
+    path: PathText
+    """Directory, Hub id, or builtin:TASK/ROLE for a model inside the package."""
+    revision: Text | None = None
+    """Commit, tag or branch on the Hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Weights of the teacher, or of the student's copy that samples; its master weights stay float32."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention of the training forward."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return path_from_text(value)
+
+
+class TeacherModel(ModelConfig):
+    """A model of its own as teacher."""
+
+    kind: Literal["model"] = "model"
+    """model; student or average for a teacher made of the student."""
+
+
+class StudentTeacher(Section):
+    """The student's current weights as teacher. It knows more than the student through data.teacher_prompt."""
+
+    kind: Literal["student"]
+    """student; average for its moving average, model for another model."""
+
+
+class AverageTeacher(Section):
+    """The moving average of the student's weights as teacher; it starts as the student (arXiv 1703.01780)."""
+
+    kind: Literal["average"]
+    """average; student for its current weights, model for another model."""
+    decay: Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))] = 0.999
+    """Share of the average that each update keeps."""
+
+
+def _teacher_from_text(value: Any) -> Any:
+    value = path_from_text(value)
+    return {"kind": "model", **value} if isinstance(value, Mapping) and "kind" not in value else value
+
+
+TeacherConfig = Annotated[
+    TeacherModel | StudentTeacher | AverageTeacher,
+    Field(discriminator="kind"),
+    BeforeValidator(_teacher_from_text),
+]
+"""A plain string is the path of a model."""
