@@ -1,8 +1,4 @@
-"""The speed of light: what a step costs when it holds nothing but the models' own forwards, measured piece by piece.
-
-A step cannot be faster than min over gamma of (gamma drafts + one judgement) / tokens gained, plus one prompt pass of
-each model, one forward and backward of the student with both heads on the response, and the optimiser.
-"""
+"""The pieces of the speed of light: a step that holds nothing but the models' own forwards and one backward."""
 
 from __future__ import annotations
 
@@ -14,17 +10,18 @@ from typing import Any
 import torch
 from torch.nn.functional import kl_div, linear, log_softmax
 from transformers import PreTrainedModel, StaticCache
+from transformers.cache_utils import StaticLayer
 
 from benchmarks.speed.protocol import Stopwatch
 
-__all__ = ["BLOCKS", "Pieces", "expected_tokens", "measured_pieces"]
+__all__ = ["BLOCKS", "Pieces", "measured_pieces"]
 
 BLOCKS = (1, 2, 3, 4, 5, 8)
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """CPU seconds for a batch of B rows."""
+    """CPU seconds for a batch; ``benchmarks.speed.tables.light`` puts them together."""
 
     batch: int
     length: int
@@ -37,18 +34,6 @@ class Pieces:
     train: float
     """Forward and backward of the student, with the loss."""
     optimiser: float
-
-    def light(self, alpha: float) -> tuple[float, int]:
-        """Seconds per response token of the whole step, and the block at which it is reached."""
-        rounds = {g: (g * self.draft + self.judge[g]) / expected_tokens(alpha, g) for g in self.judge}
-        best = min(rounds, key=lambda g: rounds[g])
-        once = self.prefill + self.train + self.optimiser
-        return (rounds[best] + once / self.length) / self.batch, best
-
-
-def expected_tokens(alpha: float, gamma: int) -> float:
-    """Tokens committed by a block when each draft is kept with probability ``alpha``."""
-    return float(gamma) if alpha == 1.0 else (1.0 - alpha**gamma) / (1.0 - alpha)
 
 
 def measured_pieces(
@@ -96,7 +81,7 @@ class _Reader:
         keys = torch.arange(self.middle + max(BLOCKS))
         mask = (keys <= position.unsqueeze(1)).expand(len(self.ids), 1, -1, -1)
         for layer in self.cache.layers:
-            if getattr(layer, "cumulative_length", None) is not None:
+            if isinstance(layer, StaticLayer):
                 layer.cumulative_length.fill_(self.middle)
         hidden = self.model.base_model(
             input_ids=self.ids[:, self.middle : self.middle + count],
@@ -105,7 +90,7 @@ class _Reader:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        logits: torch.Tensor = self.model.lm_head(hidden)  # type: ignore[operator]
+        logits: torch.Tensor = self.model.lm_head(hidden)
         return logits
 
 
@@ -114,7 +99,7 @@ def _train(
 ) -> None:
     hidden = student.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
     student_logp, teacher_logp = (
-        log_softmax(linear(states[:, prompt - 1 : -1].flatten(0, 1), model.lm_head.weight).float(), dim=-1)  # type: ignore[union-attr, arg-type]
+        log_softmax(linear(states[:, prompt - 1 : -1].flatten(0, 1), model.lm_head.weight).float(), dim=-1)
         for states, model in ((hidden, student), (teacher_hidden, teacher))
     )
     kl_div(student_logp, teacher_logp.detach(), reduction="sum", log_target=True).div(len(student_logp)).backward()

@@ -72,9 +72,8 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
     shape, generator = SHAPES[plan["shape"]], torch.Generator().manual_seed(0)
 
     def rows(lengths: Tensor) -> list[list[int]]:
-        return [
-            torch.randint(3, shape.vocab_size, (length,), generator=generator).tolist() for length in lengths.tolist()
-        ]
+        ids = torch.randint(3, shape.vocab_size, (int(lengths.sum()),), generator=generator)
+        return [row.tolist() for row in ids.split(lengths.tolist())]
 
     cold, warm = shape.noise
     teacher, student = save_pair(directory / plan["shape"], shape, cold)
@@ -91,7 +90,6 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
         "cap": 192,
         "slots": 32,
         "lr": 1e-7,
-        "alphas": [0.5, 0.9],
     }
 
 
@@ -130,7 +128,7 @@ def _draw(model: LlamaForCausalLM, shape: Shape) -> None:
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(std=0.02)
         elif type(module).__name__.endswith("RMSNorm"):
-            module.weight.fill_(1.0)  # type: ignore[union-attr, operator]
+            module.weight.fill_(1.0)  # type: ignore[operator]
     model.model.norm.weight.fill_(_LOGIT_STD / (0.02 * shape.hidden**0.5))
 
 

@@ -14,8 +14,6 @@ from benchmarks.speed.turns import taken
 
 __all__ = ["FULL", "QUICK", "Plan", "Table"]
 
-_RIVAL = Path(__file__).parent / "rival.py"
-
 
 @dataclass(frozen=True)
 class Table:
@@ -26,14 +24,15 @@ class Table:
     ours: tuple[str, ...]
     rivals: tuple[str, ...]
     rounds: int
+    warm_up: bool = True
 
     def measure(self, rivals_python: Path) -> dict[str, list[dict[str, Any]]]:
         """All turns of all contestants."""
         commands: list[list[str | Path]] = []
         if self.ours:
             commands.append([sys.executable, "-m", "benchmarks.speed.ours", self.work, *self.ours])
-        commands += [[rivals_python, _RIVAL, self.work, name] for name in self.rivals]
-        return taken(commands, self.rounds)
+        commands += [[rivals_python, "-m", "benchmarks.speed.rival", self.work, name] for name in self.rivals]
+        return taken(commands, self.rounds, self.warm_up)
 
 
 @dataclass(frozen=True)
@@ -64,23 +63,20 @@ class Plan:
         steps = ("skd_alpha5", "skd_alpha9", "on_policy", "supervised")
         rivals = ("gkd", "distillation", "gkd_supervised") if self.every_batch else ("gkd",)
         eight = work("b8", batch=8)
-        yield Table("step_b8", eight, (*steps, "released"), rivals, self.rounds)
-        yield Table("light_b8", eight, ("light",), (), 1)
-        yield Table("generate", work("ragged", batch=8, ragged=self.ragged), ("our_generate", "hf_generate"), (), 1)
-        yield Table("assisted", eight, ("hf_assisted", "released"), (), self.rounds)
-        bf16 = work("b32", batch=32, dtype="bfloat16")
-        yield Table("step_b32_bf16", bf16, ("skd_alpha5",), (), 1)
+        yield Table("step_b8", eight, (*steps, "released", "hf_assisted"), rivals, self.rounds)
+        yield Table("light_b8", eight, ("light",), (), 1, warm_up=False)
+        ragged = work("ragged", batch=8, ragged=self.ragged)
+        yield Table("generate", ragged, ("our_generate", "hf_generate"), (), self.rounds - 1)
+        yield Table("step_b32_bf16", work("b32bf16", batch=32, dtype="bfloat16"), ("skd_alpha5",), (), 1)
         if self.every_batch:
             for batch in (1, 32):
                 path = work(f"b{batch}", batch=batch)
                 yield Table(f"step_b{batch}", path, steps, ("gkd",), self.rounds)
-                yield Table(f"light_b{batch}", path, ("light",), (), 1)
+                yield Table(f"light_b{batch}", path, ("light",), (), 1, warm_up=False)
         for length in self.memory_lengths:
             path = work(f"memory{length}", batch=1, length=length, shape="large_vocabulary")
-            for name in ("supervised",):
-                yield Table(f"memory_{length}", path, (name,), (), 0)
-            for name in ("gkd_supervised", *(("distillation",) if self.every_batch else ())):
-                yield Table(f"memory_{length}_{name}", path, (), (name,), 0)
+            others = ("gkd_supervised", "distillation") if self.every_batch else ("gkd_supervised",)
+            yield Table(f"memory_{length}", path, ("supervised",), others, 1, warm_up=False)
 
 
 QUICK = Plan("quick", "quick", length=64, rounds=2, ragged=64, memory_lengths=(512,), every_batch=False)

@@ -10,9 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Stopwatch", "answer", "asked", "peak_mb", "serve"]
+__all__ = ["Stopwatch", "answer", "asked", "heard", "serve"]
 
 _MARK = "@bench "
 
@@ -42,17 +43,26 @@ def serve(turns: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
 
 
 class Stopwatch:
-    """CPU seconds of this process, all threads, since it was made; wall seconds beside them."""
+    """CPU seconds of this process, all threads, since it was made; its highest resident memory, and the rise of it."""
 
     def __init__(self) -> None:
-        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        self._cpu, self._resident = time.process_time(), _resident_mb()
 
     def read(self) -> dict[str, float]:
-        """Both."""
-        return {"cpu": time.process_time() - self._cpu, "wall": time.perf_counter() - self._wall}
+        """All three."""
+        peak = _peak_mb()
+        return {"cpu": time.process_time() - self._cpu, "peak_mb": peak, "rise_mb": peak - self._resident}
 
 
-def peak_mb() -> float:
+def _resident_mb() -> float:
+    """Resident memory now; where the system does not tell (not Linux), the highest so far."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return _peak_mb()
+    return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def _peak_mb() -> float:
     """Highest resident memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (peak if sys.platform == "darwin" else peak * 1024) / 1e6

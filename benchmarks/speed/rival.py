@@ -1,7 +1,6 @@
-"""TRL's trainers on the benchmark's work. Runs in the rivals' environment, so it imports nothing of this project but
-``protocol``, which lies beside it.
+"""TRL's trainers on the benchmark's work. Runs in the rivals' environment, so it imports nothing of ``skd``.
 
-    python rival.py WORK.json gkd|gkd_supervised|distillation
+python -m benchmarks.speed.rival WORK.json gkd|gkd_supervised|distillation
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import protocol
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from benchmarks.speed import protocol
 
 TURNS = 1000
 
 
-class Turns(TrainerCallback):  # type: ignore[misc]
+class Turns(TrainerCallback):
     """Waits for its turn before each optimiser step and tells the step's cost after it."""
 
     def __init__(self, tokens: int) -> None:
@@ -33,15 +33,18 @@ class Turns(TrainerCallback):  # type: ignore[misc]
         self.watch = protocol.Stopwatch()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        protocol.answer({**self.watch.read(), "tokens": self.tokens, "peak_mb": protocol.peak_mb()})
+        protocol.answer({**self.watch.read(), "tokens": self.tokens})
 
 
 def main() -> None:
     work, name = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(work["student"])
+    tokenizer = AutoTokenizer.from_pretrained(work["student"], trust_remote_code=False)
     student, teacher = (
-        AutoModelForCausalLM.from_pretrained(work[role], dtype=torch.float32) for role in ("student", "teacher")
+        AutoModelForCausalLM.from_pretrained(
+            work[role], dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        )
+        for role in ("student", "teacher")
     )
     with tempfile.TemporaryDirectory() as directory:
         make = distillation if name == "distillation" else gkd

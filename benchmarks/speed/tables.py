@@ -6,61 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Results", "figures", "printed"]
+__all__ = ["Results", "figures", "light", "printed"]
 
 Turns = Sequence[Mapping[str, Any]]
 Results = dict[str, dict[str, list[dict[str, Any]]]]
 """Table -> contestant -> turns."""
 
-
-def _cost(turns: Turns) -> float:
-    """CPU milliseconds per response token, median."""
-    return statistics.median(1e3 * turn["cpu"] / turn["tokens"] for turn in turns)
-
-
-def _alpha(turns: Turns) -> float | None:
-    alphas = [turn["alpha"] for turn in turns if turn.get("alpha") is not None]
-    return statistics.mean(alphas) if alphas else None
-
-
-def printed(name: str, table: Mapping[str, Turns]) -> str:
-    """A table as text."""
-    lines = [
-        f"\n{name:24} {'ms/token':>9} {'lowest':>8} {'highest':>8} {'alpha':>6} {'peak MB':>8}  split of the last turn"
-    ]
-    for contestant, turns in table.items():
-        if "light" in turns[-1]:
-            lines.append(f"  {contestant:22} " + _pieces(turns[-1]))
-            continue
-        costs = [1e3 * turn["cpu"] / turn["tokens"] for turn in turns]
-        alpha, peak = _alpha(turns), max(turn.get("peak_mb", 0.0) for turn in turns)
-        split = ", ".join(
-            f"{key.removeprefix('seconds_')} {value:.2f}"
-            for key, value in turns[-1].items()
-            if key.startswith("seconds_")
-        )
-        shown = "" if alpha is None else f"{alpha:.2f}"
-        lines.append(
-            f"  {contestant:22} {_cost(turns):9.2f} {min(costs):8.2f} {max(costs):8.2f} {shown:>6} {peak or '':>8.5}  {split}"
-        )
-    return "\n".join(lines)
-
-
-def _pieces(pieces: Mapping[str, Any]) -> str:
-    judge = ", ".join(f"{g}: {1e3 * seconds:.0f}" for g, seconds in pieces["judge"].items())
-    parts = " ".join(f"{key} {1e3 * pieces[key]:.0f}" for key in ("prefill", "draft", "train", "optimiser"))
-    light = ", ".join(f"alpha {alpha}: {1e3 * cost:.2f} (block {g})" for alpha, (cost, g) in pieces["light"].items())
-    return f"ms: {parts} judge {{{judge}}}; ms/token at {light}"
-
-
-def figures(results: Results) -> dict[str, float | None]:
-    """The figures by name; None where their tables were not measured."""
-    ratios = {name: _figure(results, *parts) for name, parts in _RATIOS.items()}
-    light = {name: _light_figure(results, contestant) for name, contestant in _LIGHT.items()}
-    return {**ratios, **light, "memory_vs_trl_gkd_262k": _memory_figure(results)}
-
-
-# Name -> (table, contestant, what), above and below the line.
+# Name -> (table, contestant) above and below the line.
 _RATIOS = {
     "skd_speedup_vs_released_fp32_b8": (("step_b8", "released"), ("step_b8", "skd_alpha5")),
     "skd_speedup_vs_released_bf16_b32": (("step_b8", "released"), ("step_b32_bf16", "skd_alpha5")),
@@ -70,36 +22,86 @@ _RATIOS = {
     "generate_speedup_vs_hf": (("generate", "hf_generate"), ("generate", "our_generate")),
 }
 _LIGHT = {"skd_time_vs_light_alpha5": "skd_alpha5", "skd_time_vs_light_alpha9": "skd_alpha9"}
+_HEADER = f"{'ms/token':>9} {'lowest':>8} {'highest':>8} {'alpha':>6} {'peak MB':>8} {'rise MB':>8}  CPU seconds"
 
 
-def _figure(results: Results, above: tuple[str, str], below: tuple[str, str]) -> float | None:
-    turns = [results.get(table, {}).get(contestant) for table, contestant in (above, below)]
-    if turns[0] is None or turns[1] is None:
-        return None
-    return round(_cost(turns[0]) / _cost(turns[1]), 3)
+def figures(results: Results) -> dict[str, float | None]:
+    """The figures by name; None where their tables were not measured."""
+    ratios = {name: _ratio(results, *parts) for name, parts in _RATIOS.items()}
+    lights = {name: _light_ratio(results, contestant) for name, contestant in _LIGHT.items()}
+    return {**ratios, **lights, "memory_vs_trl_gkd_262k": _memory_ratio(results)}
 
 
-def _light_figure(results: Results, contestant: str) -> float | None:
+def light(pieces: Mapping[str, Any], alpha: float) -> tuple[float, int]:
+    """The speed of light: CPU milliseconds per response token of a whole step, and the block at which it is reached.
+
+    A step cannot be faster than min over g of (g drafts + one judgement) / tokens gained, plus one prompt pass of each
+    model, one forward and backward of the student, and the optimiser.
+    """
+    rounds = {
+        int(g): (int(g) * pieces["draft"] + judging) / _expected_tokens(alpha, int(g))
+        for g, judging in pieces["judge"].items()
+    }
+    best = min(rounds, key=lambda g: rounds[g])
+    once = pieces["prefill"] + pieces["train"] + pieces["optimiser"]
+    return float(1e3 * (rounds[best] + once / pieces["length"]) / pieces["batch"]), best
+
+
+def printed(name: str, table: Mapping[str, Turns]) -> str:
+    """A table as text."""
+    return "\n".join([f"\n{name:24} {_HEADER}", *(f"  {who:22} {_row(turns)}" for who, turns in table.items())])
+
+
+def _row(turns: Turns) -> str:
+    last, alpha = turns[-1], _alpha(turns)
+    if "judge" in last:
+        return _pieces(last)
+    costs = [1e3 * turn["cpu"] / turn["tokens"] for turn in turns]
+    numbers = f"{_cost(turns):9.2f} {min(costs):8.2f} {max(costs):8.2f} {'' if alpha is None else f'{alpha:.2f}':>6}"
+    memory = " ".join(f"{max(turn[key] for turn in turns):8.0f}" for key in ("peak_mb", "rise_mb"))
+    split = [f"{key[8:]} {value:.2f}" for key, value in last.items() if key.startswith("seconds_")]
+    return f"{numbers} {memory}  {' '.join(split)}"
+
+
+def _pieces(pieces: Mapping[str, Any]) -> str:
+    parts = " ".join(f"{key} {1e3 * pieces[key]:.0f}" for key in ("prefill", "draft", "train", "optimiser"))
+    judge = ", ".join(f"{g}: {1e3 * seconds:.0f}" for g, seconds in pieces["judge"].items())
+    lights = [(alpha, *light(pieces, alpha)) for alpha in (0.5, 0.9)]
+    shown = ", ".join(f"{cost:.2f} at alpha {alpha} (block {g})" for alpha, cost, g in lights)
+    return f"ms: {parts} judge {{{judge}}}; ms/token {shown}"
+
+
+def _cost(turns: Turns) -> float:
+    """CPU milliseconds per response token, median."""
+    return float(statistics.median(1e3 * turn["cpu"] / turn["tokens"] for turn in turns))
+
+
+def _alpha(turns: Turns) -> float | None:
+    alphas = [turn["alpha"] for turn in turns if turn.get("alpha") is not None]
+    return statistics.mean(alphas) if alphas else None
+
+
+def _ratio(results: Results, above: tuple[str, str], below: tuple[str, str]) -> float | None:
+    one, other = (results.get(table, {}).get(contestant) for table, contestant in (above, below))
+    return None if one is None or other is None else round(_cost(one) / _cost(other), 3)
+
+
+def _light_ratio(results: Results, contestant: str) -> float | None:
     """Ours over the speed of light at the acceptance rate that was measured."""
     turns, pieces = results.get("step_b8", {}).get(contestant), results.get("light_b8", {}).get("light")
     alpha = _alpha(turns) if turns else None
     if turns is None or pieces is None or alpha is None:
         return None
-    return round(_cost(turns) / (1e3 * light_of(pieces[-1], alpha)), 3)
+    return round(_cost(turns) / light(pieces[-1], alpha)[0], 3)
 
 
-def light_of(pieces: Mapping[str, Any], alpha: float) -> float:
-    """Seconds per response token at this acceptance rate."""
-    judge = {int(g): seconds for g, seconds in pieces["judge"].items()}
-    return Pieces(**{**{key: pieces[key] for key in _PIECES}, "judge": judge}).light(alpha)[0]
-
-
-def _memory_figure(results: Results) -> float | None:
+def _memory_ratio(results: Results) -> float | None:
     """The largest over the lengths: by how much one training step raises the resident memory, ours over GKD's."""
-    ratios = []
-    for table, contestants in results.items():
-        rivals = results.get(f"{table}_gkd_supervised")
-        if rivals is not None:
-            ours, theirs = contestants["supervised"][-1], rivals["gkd_supervised"][-1]
-            ratios.append(ours["rise_mb"] / theirs["rise_mb"])
+    tables = [table for name, table in results.items() if name.startswith("memory_")]
+    ratios: list[float] = [t["supervised"][-1]["rise_mb"] / t["gkd_supervised"][-1]["rise_mb"] for t in tables]
     return round(max(ratios), 3) if ratios else None
+
+
+def _expected_tokens(alpha: float, block: int) -> float:
+    """Tokens committed by a block when each draft is kept with probability ``alpha``."""
+    return float(block) if alpha == 1.0 else (1.0 - alpha**block) / (1.0 - alpha)

@@ -25,7 +25,18 @@ def rivals_python(say: Callable[[str], None]) -> Path:
     if not ready.exists() or ready.read_text() != constraints.read_text():
         say(f"making the rivals' environment in {_ENVIRONMENT.name} (some minutes)")
         subprocess.run([sys.executable, "-m", "venv", _ENVIRONMENT], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "torch", "trl", "peft"]
+        install: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--constraint",
+            constraints,
+            "torch",
+            "trl",
+            "peft",
+        ]
         subprocess.run(install, check=True)
         ready.write_text(constraints.read_text())
     return python
@@ -62,16 +73,16 @@ class Contest:
         raise SystemExit(f"a contestant ended early, with exit status {self._process.wait()}; see its message above")
 
 
-def taken(commands: Sequence[Sequence[str | Path]], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Every contestant once per round, in turns; the round before the first one warms up and does not count."""
+def taken(commands: Sequence[Sequence[str | Path]], rounds: int, warm_up: bool) -> dict[str, list[dict[str, Any]]]:
+    """Every contestant once per round, in turns, after one round that does not count where they warm up."""
     with ExitStack() as stack:
         contests = [stack.enter_context(_open(command)) for command in commands]
         found: dict[str, list[dict[str, Any]]] = {name: [] for contest in contests for name in contest.names}
-        for _ in range(rounds + 1):
+        for _ in range(rounds + warm_up):
             for contest in contests:
                 for name in contest.names:
                     found[name].append(contest.turn(name))
-    return {name: turns[1:] for name, turns in found.items()}
+    return {name: turns[warm_up:] for name, turns in found.items()}
 
 
 @contextmanager
