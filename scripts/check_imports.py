@@ -1,6 +1,6 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
+    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
         -> models -> sampling, data -> config, rendering, model_files, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
@@ -59,8 +59,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
+    "compare": _METHOD | {"check", "evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"check", "evaluate", "generate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD | {"check", "compare", "evaluate", "generate", "live", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -28,6 +28,12 @@ included. A key that does not exist is refused, with the nearest one that does; 
 
 Keys without a default must be given. Where a value is one of several sections, `kind` says which.
 
+A file may be made of parts: `include: [parts/models.yaml, parts/data.yaml]` at the top names other files, from the
+folder of the file that says so. A later one goes over an earlier one, and the file itself over all of them, key by
+key; a list replaces a list, and a section of another `kind` or a plain text replaces a section. Errors name the file
+and line of the value; the config that is printed and saved with a run is whole. The recipes are made this way
+([recipes/README.md](../recipes/README.md)).
+
 This page is written by `python -m scripts.config_docs` from `skd.config.RunConfig`; do not edit it by hand.
 """
 
@@ -154,9 +160,9 @@ def _methods() -> Iterator[str]:
     yield ""
     heading, *rows = method_rows()
     yield f"| {' | '.join(heading)} |"
-    yield "|---|---|---|---|---|"
-    for name, policy, loss, title, paper in rows:
-        yield f"| `{name}` | {policy} | {loss} | {title} | {paper or '-'} |"
+    yield "|---|---|---|---|---|---|"
+    for name, policy, loss, title, paper, recipe in rows:
+        yield f"| `{name}` | {policy} | {loss} | {title} | {paper or '-'} | [{recipe}](../{recipe}) |"
 
 
 def page() -> str:

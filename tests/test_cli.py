@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import skd.check
+import skd.compare
 import skd.evaluate.command
 import skd.live
 import skd.quickstart
@@ -61,9 +62,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    monkeypatch.setattr(skd.check, "check", lambda config: CHECKED)
+    monkeypatch.setattr(skd.check, "check_reading", lambda reading: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
+    monkeypatch.setattr(skd.compare, "compare", recorder("compare"))
+    monkeypatch.setattr(skd.compare, "show_states", recorder("states"))
     monkeypatch.setattr(skd.quickstart, "run", recorder("quickstart"), raising=False)
     monkeypatch.setattr(skd.report, "write", recorder("report", Path("runs/x/report.html")), raising=False)
     monkeypatch.setattr(skd.live, "generate", recorder("generate"))
@@ -99,6 +102,19 @@ def test_generate_passes_its_options(calls: list[Any]) -> None:
 def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
     assert main(["generate", "--teacher", "a", "--student", "b", "p"]) == 0
     assert calls == [("generate", ("a", "b", "p", GenerateOptions()), {"no_color": False})]
+
+
+def test_compare_passes_its_options(calls: list[Any]) -> None:
+    assert main(["compare", "plan.yaml"]) == 0
+    assert main(["compare", "plan.yaml", "--redo"]) == 0
+    assert main(["compare", "plan.yaml", "--report"]) == 0
+    assert main(["compare", "plan.yaml", "--status"]) == 0
+    assert calls == [
+        ("compare", ("plan.yaml",), {"redo": False, "only_report": False}),
+        ("compare", ("plan.yaml",), {"redo": True, "only_report": False}),
+        ("compare", ("plan.yaml",), {"redo": False, "only_report": True}),
+        ("states", ("plan.yaml",), {}),
+    ]
 
 
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
@@ -337,7 +353,7 @@ def test_help_and_mistakes_load_nothing_heavy(config: str) -> None:
 def test_list_methods_has_a_line_for_every_method_and_needs_no_config(capsys, monkeypatch):
     from skd.config import METHODS
 
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "240")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["method", *METHODS]
@@ -350,7 +366,7 @@ def test_list_methods_fits_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["train", "--list-methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[::2]] == list(METHODS)
+    assert [line.split()[0] for line in lines[::3]] == list(METHODS)
     assert "                interleaved (top_k), forward_kl" in lines
     too_long = [line for line in lines if len(line) > 80 and "https://" not in line]
     assert not too_long

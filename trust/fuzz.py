@@ -94,12 +94,13 @@ def _batch(bench: Bench, tally: Tally, kind: str, case: Case, count: int) -> int
     return len(found) + bool(ended.code)
 
 
-def _config_texts(bench: Bench) -> list[str]:
-    """Valid files: the recipes, and every mode of the toy with all its defaults written out."""
-    texts = [path.read_text() for path in sorted(RECIPES.rglob("*.yaml"))]
+def _config_texts(bench: Bench) -> list[tuple[str, str]]:
+    """Valid files with their paths: the recipes, which include each other, and the toy's modes with all defaults."""
+    texts = [(str(path.relative_to(RECIPES.parent)), path.read_text()) for path in sorted(RECIPES.rglob("*.yaml"))]
     for mode in MODES:
         # Through JSON, since equal parts would become YAML's anchors.
-        texts.append(yaml.safe_dump(json.loads(json.dumps(bench.toy.config(mode))), sort_keys=False))
+        text = yaml.safe_dump(json.loads(json.dumps(bench.toy.config(mode))), sort_keys=False)
+        texts += [("config.yaml", text)] * (len(texts) // len(MODES))
     return texts
 
 
@@ -129,12 +130,16 @@ def _mutated(text: str, random: Random) -> str:
     return text
 
 
-def _config(texts: Sequence[str], random: Random) -> str | None:
-    text = _mutated(random.choice(texts), random)
-    Path("config.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+def _config(texts: Sequence[tuple[str, str]], random: Random) -> str | None:
+    name, whole = random.choice(texts)
+    text = _mutated(whole, random)
+    if not Path("recipes").is_dir():
+        shutil.copytree(RECIPES, "recipes")
+    Path(name).write_bytes(text.encode("utf-8", "surrogatepass"))
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(["train", "config.yaml", "--print-config"])
+        code = cli.main(["train", name, "--print-config"])
+    Path(name).write_text(whole)
     said = err.getvalue()
     if code == 2 and said.startswith("error[SKD-") and "Traceback" not in said:
         return None

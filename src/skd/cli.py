@@ -1,4 +1,4 @@
-"""The command line: ``skd train | check | generate | evaluate | quickstart | report``.
+"""The command line: ``skd train | check | generate | evaluate | compare | quickstart | report``.
 
 Nothing heavy is imported before a command needs it, so help and mistakes answer at once. Exit codes are those of
 ``skd.errors``; 130 after Ctrl-C, 141 when the reader of a pipe has gone, 70 for a fault of ours.
@@ -90,25 +90,25 @@ def train(
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
-    from skd.config import dump_config, load_config, methods_table
+    from skd.config import dump_config, methods_table, read_config
 
     if list_methods:
         print(methods_table(shutil.get_terminal_size((1000, 24)).columns), end="")
         return
     if config is None:
         raise typer.BadParameter("missing argument 'config', the YAML file of the run")
-    run_config = load_config(config, overrides or [])
+    reading = read_config(config, overrides or [])
     if print_config:
-        print(dump_config(run_config, docs=True), end="")
+        print(dump_config(reading.require(), docs=True), end="")
         return
-    from skd.check import check as look
+    from skd.check import check_reading
 
-    found = look(run_config)
+    found = check_reading(reading)
     found.require()
     # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(run_config, resume=resume.value, checked=found)
+    run(reading.require(), resume=resume.value, checked=found)
 
 
 @app.command()
@@ -122,14 +122,13 @@ def check(
     ] = False,
 ) -> None:
     """Find what is wrong with a run before anything is spent: all of it at once, and no weight is read."""
-    from skd.check import Part
-    from skd.check import check as run
-    from skd.config import load_config
+    from skd.check import Part, check_reading
+    from skd.config import read_config
 
     def show(part: Part) -> None:
         print("\n".join(part.lines()), flush=True)
 
-    found = run(load_config(config, overrides or []), say=show, fail_on_leak=fail_on_leak)
+    found = check_reading(read_config(config, overrides or []), say=show, fail_on_leak=fail_on_leak)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
     print(visible(f"ok: {found.summary}"))
@@ -316,6 +315,23 @@ def evaluate(
             comet_model=comet_model,
         ),
     )
+
+
+@app.command()
+def compare(
+    plan: Annotated[str, typer.Argument(help="YAML file of the comparison; docs/compare.md.", show_default=False)],
+    status: Annotated[bool, typer.Option("--status", help="Print which cells are done or stale; run nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Run stale cells again; the old ones are kept aside.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Tables and page of what is finished; run nothing.")] = False,
+) -> None:
+    """Methods x seeds x settings from one student: paired tests, one table, one page. The same command goes on."""
+    from skd.compare import compare as run
+    from skd.compare import show_states
+
+    if status:
+        show_states(plan)
+        return
+    run(plan, redo=redo, only_report=report)
 
 
 @app.command()

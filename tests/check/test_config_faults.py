@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skd.cli import main
-from tests.check.bench import Bench, Fault
+from tests.check.bench import GOOD_ROWS, Bench, Fault, row
 from tests.check.conftest import MESSAGE, Outcome
 from tests.config.conftest import BASE
 from tests.config.test_bad_configs import ONE_PROBLEM, WITHOUT_BASE
@@ -34,11 +34,14 @@ def test_a_wrong_config_has_exit_code_2_and_a_message_of_four_parts(
     Path("train.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
     assert main(["check", "train.yaml", *overrides]) == 2
     captured = capsys.readouterr()
-    assert captured.out == ""
-    match = MESSAGE.fullmatch(captured.err.rstrip("\n"))
-    assert match, captured.err
+    assert captured.err == ""
+    first, message, *others = captured.out.splitlines()
+    assert first.split() == ["config", "error"]
+    match = MESSAGE.fullmatch(message)
+    assert match, captured.out
     assert match["code"].startswith("SKD-C")
     assert re.match(r"train\.yaml|--override", match["place"])
+    assert "[SKD-C" not in "".join(others)
 
 
 def link(name: str, target: str) -> Callable[[Bench], object]:
@@ -131,3 +134,72 @@ def test_a_wrong_place_is_found_and_told(name: str, bench: Bench, look: Callable
     fault = FAULTS[name]
     fault.damage(bench)
     look("run.yaml", *fault.overrides).assert_told(fault)
+
+
+EVERYWHERE = {"output": "C12", "data": "D01", "student": "M14", "teacher": "M11"}
+"""One fault in each part, by ``damage_everywhere``."""
+
+
+def damage_everywhere(bench: Bench) -> None:
+    bench.json("teacher/config.json", auto_map={})
+    (bench.student / "config.json").unlink()
+    (bench.root / "train.jsonl").unlink()
+    text = (bench.root / "run.yaml").read_text()
+    (bench.root / "run.yaml").write_text(text.replace("runs/x", "run.yaml"))
+
+
+WRONG_CONFIGS: dict[str, tuple[str, list[str], str]] = {
+    "a number": ("train.lr=fast", ["C03"], ""),
+    "an unknown key at the top": ("foo=1", ["C05"], ""),
+    "a contradiction": ("method=sft", [], ""),
+    "a bad method": ("method=skdd", ["C05"], ""),
+    "the data": ("data.max_prompt_tokens=0", ["C07"], "data"),
+    "the data, twice": ("data={train: a, train: b}", ["C04"], "data"),
+    "the student": ("student.dtype=float31", ["C05"], "student"),
+    "the teacher": ("teacher.path=3", ["C06"], "teacher"),
+    "a secret": ("teacher.revision=hf_abcdefghijklmnopqrstuvwxyz012345", ["C11"], "teacher"),
+    "the output": ("output=", ["C06"], "output"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CONFIGS)
+def test_a_wrong_config_hides_only_the_section_it_is_in(name: str, bench: Bench, look: Callable[..., Outcome]) -> None:
+    damage_everywhere(bench)
+    override, codes, hidden = WRONG_CONFIGS[name]
+    outcome = look("run.yaml", override, "train.seed=-1")
+    assert outcome.exit == 2
+    others = [code for part, code in EVERYWHERE.items() if part != hidden]
+    assert sorted(match["code"][4:] for match in outcome.messages) == sorted([*codes, "C13", *others])
+
+
+@pytest.mark.parametrize("name", WRONG_CONFIGS)
+def test_a_wrong_config_brings_no_problem_of_another_part(
+    name: str, bench: Bench, look: Callable[..., Outcome]
+) -> None:
+    """Defaults in the place of what is wrong are not held against rows and models: 4 rows are enough for the batch."""
+    bench.rows(*GOOD_ROWS[:4])
+    override, codes, _ = WRONG_CONFIGS[name]
+    outcome = look("run.yaml", override, "train.seed=-1")
+    assert sorted(match["code"][4:] for match in outcome.messages) == sorted([*codes, "C13"])
+
+
+def test_a_wrong_config_does_not_hide_the_rows_as_ids(bench: Bench, look: Callable[..., Outcome]) -> None:
+    bench.rows(*GOOD_ROWS, row("t2 " * 20))
+    codes = [match["code"] for match in look("run.yaml", "train.seed=-1").messages]
+    assert codes == ["SKD-C13", "SKD-D08"]
+
+
+def test_a_file_that_is_no_yaml_leaves_the_machine_to_look_at(bench: Bench, look: Callable[..., Outcome]) -> None:
+    (bench.root / "run.yaml").write_text("student: [\n")
+    outcome = look("run.yaml")
+    assert [line.split()[:2] for line in outcome.out.splitlines() if line[0] != " "] == [
+        ["config", "error"],
+        ["environment", "ok"],
+    ]
+
+
+def test_training_is_refused_with_everything_at_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    damage_everywhere(bench)
+    assert main(["train", "run.yaml", "train.seed=-1"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line[5:14] for line in lines) == sorted(f"[SKD-{code}]" for code in ["C13", *EVERYWHERE.values()])

@@ -1,6 +1,7 @@
 """Whatever a file holds, it is read or refused with ConfigError: no other exception, no lost meaning."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -98,6 +99,21 @@ def test_bytes(content: bytes, load: Load) -> None:
 def test_trees(tree: object, load: Load) -> None:
     accepted_or_refused(load, yaml.safe_dump(tree))
     accepted_or_refused(load, BASE + yaml.safe_dump(tree))
+
+
+@relaxed
+@given(
+    part=st.lists(FRAGMENTS, max_size=9).map("".join), tree=st.dictionaries(KEYS, TREES, max_size=4), named=FRAGMENTS
+)
+def test_parts(part: str, tree: dict[object, object], named: str, load: Load) -> None:
+    Path("part.yaml").write_text(part, encoding="utf-8", errors="surrogatepass")
+    accepted_or_refused(load, f"include: part.yaml\n{BASE}{yaml.safe_dump(tree) if tree else ''}")
+    accepted_or_refused(load, f"include: [part.yaml, {named}]\n{BASE}")
+    Path("part.yaml").write_text(BASE + (yaml.safe_dump(tree) if tree else ""))
+    accepted_or_refused(load, f"include: part.yaml\n{part}")
+    config, problems = loaded(load, f"include: part.yaml\ninclude: {named}\n")
+    assert config is None
+    assert problems
 
 
 @relaxed

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from skd.report import MethodRow, QuickstartPage
+from skd.report.compare import ComparedMethod, ComparedTable, ComparisonPage, Curves
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -117,3 +118,21 @@ class Parsed(HTMLParser):
     def policy(self):
         values = [dict(attributes) for tag, attributes in self.structure if tag == "meta"]
         return next(v["content"] for v in values if v.get("http-equiv") == "Content-Security-Policy")
+
+
+def comparison_page(text, **changes):
+    methods = [
+        ComparedMethod("a " + text, 0.7, 0.67, 0.73, 0.1, 0.05, 0.15, "wins", "best", 60.0, 12.5),
+        ComparedMethod("b " + text, 0.68, 0.65, 0.71, 0.08, -0.02, 0.18, "tie", "tie", 60.0, 9.0),
+        ComparedMethod("c " + text, 0.6, 0.57, 0.63, None, None, None, "", "behind", 60.0, 5.0),
+    ]
+    series = {"a " + text: [(0.0, 0.4), (100.0, 0.7)], "c " + text: [(0.0, 0.4), (100.0, 0.6)]}
+    fields = {
+        "name": "name " + text,
+        "tables": [ComparedTable("title " + text, "lead " + text, methods)],
+        "curves": [Curves("curve " + text, "seconds", series)],
+        "notes": ["note " + text],
+        "command": "skd compare " + text,
+        "facts": {"commit": "fact " + text},
+    }
+    return ComparisonPage(**{**fields, **changes})

@@ -78,7 +78,7 @@ def test_a_key_in_config_or_arguments_is_refused_and_not_repeated(
         (bench.root / "run.yaml").write_text(f"{text}\n{(bench.root / 'run.yaml').read_text()}")
     assert main(["check", "run.yaml", *overrides]) == 2
     captured = capsys.readouterr()
-    assert "set the environment variable" in captured.err
+    assert "set the environment variable" in captured.out
     assert "canary" not in (captured.out + captured.err).lower()
 
 

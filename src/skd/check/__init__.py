@@ -4,6 +4,6 @@ Importing this package imports no torch.
 """
 
 from skd.check.report import Part
-from skd.check.run import Checked, check
+from skd.check.run import Checked, check, check_reading
 
-__all__ = ["Checked", "Part", "check"]
+__all__ = ["Checked", "Part", "check", "check_reading"]

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
+__all__ = ["Roles", "Words", "check_files", "check_model", "check_own_teacher", "check_same", "check_words", "roles"]
+
+Roles = Mapping[str, ModelConfig]
+"""The models of a run by their part."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,10 @@ class Words:
         return end_id(self.tokenizer, self.stop_ids)
 
 
-def roles(config: RunConfig) -> Mapping[str, ModelConfig]:
-    """The models that a run opens, by their part; a teacher made of the student is none of them."""
-    teacher = {"teacher": config.teacher} if isinstance(config.teacher, TeacherModel) else {}
-    return {"student": config.student, **teacher}
+def roles(student: ModelConfig | None, teacher: TeacherConfig | None) -> Roles:
+    """Those that are opened, the student first; a teacher made of the student is none of them."""
+    both = {"student": student, "teacher": teacher if isinstance(teacher, TeacherModel) else None}
+    return {name: model for name, model in both.items() if model is not None}
 
 
 def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
@@ -45,9 +49,11 @@ def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
     part.errors += errors
     if files is None:
         return None
-    stored = sorted({tensor.dtype for tensor in (files.tensors or {}).values()})
-    part.facts.append(f"stored as {', '.join(stored)}" if files.tensors is not None else "weights not fetched yet")
-    return files
+    if files.tensors is None:
+        files = with_headers(part, name, model, files)
+    if files.tensors is not None:
+        part.facts[:0] = [f"stored as {', '.join(sorted({tensor.dtype for tensor in files.tensors.values()}))}"]
+    return None if part.errors else files
 
 
 def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) -> PreTrainedModel | None:
@@ -66,7 +72,7 @@ def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) ->
     return None
 
 
-def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedModel]) -> Words | None:
+def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel]) -> Words | None:
     """Tokenizers of the models whose architecture could be built, their shared ids and the stop ids."""
     from skd.models.load import load_tokenizer
     from skd.models.vocabulary import shared_vocab_size, stop_ids
@@ -74,7 +80,7 @@ def check_words(part: Part, config: RunConfig, built: Mapping[str, PreTrainedMod
     tokenizers = {}
     for name in built:
         with part.noting():
-            tokenizers[name] = load_tokenizer(name, roles(config)[name].path, roles(config)[name].revision)
+            tokenizers[name] = load_tokenizer(name, models[name].path, models[name].revision)
     if "student" not in tokenizers:
         return None
     tokenizer = tokenizers["student"]

@@ -8,30 +8,30 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skd.check.environment import size_text
-from skd.check.models import roles
+from skd.check.models import Roles
 from skd.check.report import Part
-from skd.config import AverageTeacher, RunConfig
+from skd.config import AverageTeacher, DataConfig, RunConfig
 from skd.config.paths import BUILTIN
 from skd.errors import ConfigError, Problem, ResourceError
 
-__all__ = ["check_disk", "check_output"]
+__all__ = ["check_disk", "check_output", "paths_read"]
 
 _OURS = ("student", "checkpoints")
 """Directories of a run that a save or the export replaces."""
 
 
-def check_output(part: Part, config: RunConfig) -> None:
+def check_output(part: Part, output: str, read: Mapping[str, str]) -> None:
     """Errors: a path that is none, a file in its way (SKD-C12), what a run would replace (SKD-C12), no right to write
-    (SKD-K04). Nothing is made or written."""
-    place = f"output {config.output!r}"
+    (SKD-K04). Nothing is made or written. ``read`` has the paths that the run reads, by their key."""
+    place = f"output {output!r}"
     try:
-        os.stat(config.output)
+        os.stat(output)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         part.errors.append(_misplaced(place, f"is no usable path ({error.strerror})", "write another output"))
         return
-    target = Path(os.path.realpath(config.output))
+    target = Path(os.path.realpath(output))
     above = _existing(target)
     if not above.is_dir():
         part.errors.append(_misplaced(place, f"leads through {above}, which is a file", "write another output"))
@@ -39,8 +39,8 @@ def check_output(part: Part, config: RunConfig) -> None:
         found, remedy = f"there is no right to write to {above}", "choose another output, or change its permissions"
         part.errors.append(ResourceError(Problem("SKD-K04", place, found, remedy)))
     else:
-        part.facts.append(f"{config.output} can be written")
-    for key, path in _read_by(config).items():
+        part.facts.append(f"{output} can be written")
+    for key, path in read.items():
         _check_neighbour(part, place, target, key, Path(os.path.realpath(path)))
 
 
@@ -51,10 +51,11 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_by(config: RunConfig) -> Mapping[str, str]:
-    """Local paths that the run reads, by their key."""
-    paths = {key: model.path for key, model in roles(config).items() if not model.path.startswith(BUILTIN)}
-    for key, sources in (("data.train", config.data.train), ("data.validation", config.data.validation or ())):
+def paths_read(models: Roles, data: DataConfig | None) -> Mapping[str, str]:
+    """Local paths that a run reads, by their key."""
+    paths = {key: model.path for key, model in models.items() if not model.path.startswith(BUILTIN)}
+    train, validation = (data.train, data.validation or ()) if data is not None else ((), ())
+    for key, sources in (("data.train", train), ("data.validation", validation)):
         files = [source.path for source in sources if source.kind == "file"]
         paths |= {key if number == 0 else f"{key}.{number}": path for number, path in enumerate(files)}
     return {key: path for key, path in paths.items() if os.path.exists(path)}

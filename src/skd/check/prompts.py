@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skd.check.models import Words
 from skd.check.report import Part
-from skd.config import RunConfig
+from skd.config import DataConfig, RunConfig
 from skd.data.frames import turns_of
 from skd.data.rows import Row
 from skd.errors import DataError, Problem
@@ -21,31 +21,36 @@ if TYPE_CHECKING:
 
     from skd.check.rows import Set
 
-__all__ = ["check_prompts", "check_template", "longest_responses"]
+__all__ = ["check_contexts", "check_prompts", "longest_responses"]
 
 
 def check_prompts(
-    part: Part, config: RunConfig, key: str, rows: Set, words: Words, models: Mapping[str, PreTrainedModel]
-) -> Prompts | None:
-    """The rows of ``key`` ("data.train" or "data.validation") as ids; None with what is wrong noted."""
-    with part.noting(), _placed(key):
-        prompts = _encoded(config, rows, words)
-        part.facts.append(_lengths(key, prompts))
-        if isinstance(rows, list):  # a model may end at once, and that token is learned from
-            _check_empty(part, key, prompts)
-        _check_contexts(part, config, key, prompts, words, models)
-        return prompts
-    return None
+    part: Part, data: DataConfig, rows: tuple[Set | None, Set | None], words: Words
+) -> Mapping[str, Prompts]:
+    """The rows of both sets as ids, by key ("data.train" and "data.validation"), without those that are wrong."""
+    prompts = {}
+    with part.noting():
+        first = next((group[0] for group in rows if isinstance(group, list)), None)
+        if first is not None:
+            _check_template(part, data, first, words)
+        for key, group in zip(("data.train", "data.validation"), rows, strict=True):
+            with part.noting(), _placed(key):
+                if group is not None:
+                    prompts[key] = _encoded(data, group, words)
+                    part.facts.append(_lengths(key, prompts[key]))
+                    if isinstance(group, list):  # a model may end at once, and that token is learned from
+                        _check_empty(part, key, prompts[key])
+    return prompts
 
 
-def _encoded(config: RunConfig, rows: Set, words: Words) -> Prompts:
+def _encoded(data: DataConfig, rows: Set, words: Words) -> Prompts:
     from skd.data.chat import encode_set
     from skd.models.vocabulary import vocabulary_digest
 
     if not isinstance(rows, list):
         rows.require_vocabulary(vocabulary_digest(words.tokenizer))
         return rows.prompts
-    return encode_set(rows, words.tokenizer, config.data, words.end_id)
+    return encode_set(rows, words.tokenizer, data, words.end_id)
 
 
 @contextmanager
@@ -84,30 +89,30 @@ def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
     return lengths
 
 
-def _check_contexts(
+def check_contexts(
     part: Part,
     config: RunConfig,
-    key: str,
-    prompts: Prompts,
+    sets: Mapping[str, Prompts],
     words: Words,
     models: Mapping[str, PreTrainedModel],
 ) -> None:
-    """Every prompt fits the context of each model with its longest response (SKD-D09)."""
+    """Every prompt of the sets fits the context of each model with its longest response (SKD-D09)."""
     from skd.sampling.cache import context_length
     from skd.sampling.checks import require_prompts
 
-    lengths = longest_responses(config, prompts)
-    for name, model in models.items():
-        with part.noting(), _placed(f"{key}, {name}"):
-            require_prompts(prompts, lengths, context_length(model), words.vocab_size)
+    for key, prompts in sets.items():
+        lengths = longest_responses(config, prompts)
+        for name, model in models.items():
+            with part.noting(), _placed(f"{key}, {name}"):
+                require_prompts(prompts, lengths, context_length(model), words.vocab_size)
 
 
-def check_template(part: Part, config: RunConfig, row: Row, words: Words) -> None:
+def _check_template(part: Part, data: DataConfig, row: Row, words: Words) -> None:
     """Whether the prompt is a prefix of the conversation (SKD-M09): a warning, since responses are then appended."""
-    if config.data.chat == "never" or words.tokenizer.chat_template is None:
+    if data.chat == "never" or words.tokenizer.chat_template is None:
         part.facts.append("no chat template is used")
         return
-    turns = turns_of(replace(row, response=row.response or "a"), config.data.system)
+    turns = turns_of(replace(row, response=row.response or "a"), data.system)
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         prompt = render(words.tokenizer, messages[:-1], add_generation_prompt=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from skd.errors import Problem, SkdError, joined
 from skd.text import visible
 
-__all__ = ["Part", "exit_code", "require"]
+__all__ = ["Part", "Say", "exit_code", "require"]
 
 
 @dataclass
@@ -45,6 +45,10 @@ class Part:
         first = f"{self.name:<12} {self.state:<8} {'; '.join(self.facts)}".rstrip()
         messages = [*(str(problem) for problem in problems), *(problem.line("warning") for problem in self.warnings)]
         return [visible(line) for line in (first, *(f"  {message}" for message in messages))]
+
+
+Say = Callable[[Part], None]
+"""Called with each part as soon as it is finished."""
 
 
 def exit_code(parts: Sequence[Part]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skd.check.report import Part
-from skd.config import DataSource, RunConfig
+from skd.config import DataConfig, DataSource
 from skd.data.rows import Row
 from skd.data.sources import leak, load_rows
 from skd.errors import DataError, Problem
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
     Set = list[Row] | StoredResponses
 
 
-def check_rows(part: Part, config: RunConfig, *, fail_on_leak: bool = False) -> tuple[Set | None, Set | None]:
+def check_rows(
+    part: Part, data: DataConfig, batch_size: int, *, fail_on_leak: bool = False
+) -> tuple[Set | None, Set | None]:
     """Read both sets. Everything that ``load_rows`` raises is noted, fewer rows than a batch included (SKD-D12).
 
     Equal rows are counted (SKD-D06 needs no more: rows are keyed by number). A validation row that is also a training
     row is a warning, or an error with ``fail_on_leak`` or ``data.on_leak: error`` (SKD-D07).
     """
-    train = _loaded(part, "training", config, config.data.train, config.train.batch_size)
+    train = _loaded(part, "training", data, data.train, batch_size)
     validation = None
-    if config.data.validation is not None:
-        validation = _loaded(part, "validation", config, config.data.validation, 1)
+    if data.validation is not None:
+        validation = _loaded(part, "validation", data, data.validation, 1)
     problem = leak(train, validation) if isinstance(train, list) and isinstance(validation, list) else None
     if problem is not None:
-        if fail_on_leak or config.data.on_leak == "error":
+        if fail_on_leak or data.on_leak == "error":
             part.errors.append(DataError(problem))
         else:
             part.warnings.append(problem)
     return train, validation
 
 
-def _loaded(part: Part, name: str, config: RunConfig, sources: Sequence[DataSource], at_least: int) -> Set | None:
+def _loaded(part: Part, name: str, data: DataConfig, sources: Sequence[DataSource], at_least: int) -> Set | None:
     with part.noting():
         if sources[0].kind == "responses":
             return _stored(part, name, sources[0].path, at_least)
         texts = [source for source in sources if source.kind != "responses"]
-        rows = load_rows(texts, on_bad_row=config.data.on_bad_row, at_least=at_least)
+        rows = load_rows(texts, on_bad_row=data.on_bad_row, at_least=at_least)
         part.facts.append(f"{len(rows):,} {name} rows{_repeated(rows)}")
         return rows
     return None

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skd.check.environment import Machine, check_environment, machine
-from skd.check.models import Words, check_files, check_model, check_own_teacher, check_same, check_words, roles
-from skd.check.output import check_disk, check_output
-from skd.check.report import Part, exit_code, require
+from skd.check.models import check_own_teacher, roles
+from skd.check.output import check_disk, check_output, paths_read
+from skd.check.pair import PairFound, check_pair
+from skd.check.report import Part, Say, exit_code, require
 from skd.check.rows import check_rows
-from skd.config import RunConfig, TeacherModel
-from skd.model_files import ModelFiles
+from skd.config import Reading, RunConfig, Sections, TeacherModel
+from skd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from skd.check.rows import Set
     from skd.types import Prompts
 
-__all__ = ["Checked", "check"]
-
-Say = Callable[[Part], None]
+__all__ = ["Checked", "check", "check_reading"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,44 @@ class Checked:
         require(self.parts)
 
 
+def check_reading(reading: Reading, *, say: Say = lambda part: None, fail_on_leak: bool = False) -> Checked:
+    """``check`` of a config file. Of a wrong one, all that does not depend on what is wrong is looked at."""
+    if reading.config is not None:
+        return check(reading.config, say=say, fail_on_leak=fail_on_leak)
+    parts: list[Part] = []
+
+    def finish(part: Part) -> None:
+        parts.append(part)
+        say(part)
+
+    finish(Part("config", errors=[ConfigError(reading.problems)]))
+    _check_sections(reading.sections, finish, fail_on_leak)
+    return Checked(parts, None, None, "")
+
+
+def _check_sections(sections: Sections, finish: Say, fail_on_leak: bool) -> None:
+    named = roles(sections.student, sections.teacher)
+    rows: tuple[Set | None, Set | None] = (None, None)
+    if sections.output is not None:
+        output = Part("output")
+        check_output(output, sections.output, paths_read(named, sections.data))
+        finish(output)
+    if sections.data is not None:
+        data, batch_size = Part("data"), 1 if sections.train is None else sections.train.batch_size
+        rows = check_rows(data, sections.data, batch_size, fail_on_leak=fail_on_leak)
+        finish(data)
+    environment = Part("environment")
+    check_environment(environment, machine())
+    finish(environment)
+    found = check_pair(named, finish)
+    if sections.data is not None and found.words is not None:
+        from skd.check.prompts import check_prompts
+
+        prompts = Part("prompts")
+        check_prompts(prompts, sections.data, rows, found.words)
+        finish(prompts)
+
+
 def check(
     config: RunConfig,
     *,
@@ -77,89 +112,44 @@ def check(
         say(part)
 
     output, data = Part("output"), Part("data")
-    check_output(output, config)
+    named = roles(config.student, config.teacher)
+    check_output(output, config.output, paths_read(named, config.data))
     finish(output)
-    train, validation = check_rows(data, config, fail_on_leak=fail_on_leak) if rows else (None, None)
+    sets: tuple[Set | None, Set | None] = (None, None)
+    if rows:
+        sets = check_rows(data, config.data, config.train.batch_size, fail_on_leak=fail_on_leak)
     finish(data)
     if not models:
-        return Checked(parts, train, validation, "")
+        return Checked(parts, *sets, "")
     environment, here = Part("environment"), machine()
     check_environment(environment, here)
     finish(environment)
-    found = _models(config, finish)
-    return _prompts(config, here, found, (train, validation), parts, finish)
-
-
-@dataclass(frozen=True)
-class _Models:
-    built: Mapping[str, PreTrainedModel]
-    words: Words | None
-
-
-def _models(config: RunConfig, finish: Say) -> _Models:
-    """All files first: what is wrong with them is said before torch is loaded."""
-    named = {name: (Part(name), model) for name, model in roles(config).items()}
-    files: dict[str, ModelFiles | None] = {}
-    for name, (part, model) in named.items():
-        files[name] = check_files(part, name, model)
-        if part.errors:
-            finish(part)
-    built: dict[str, PreTrainedModel] = {}
-    for name, (part, model) in named.items():
-        found = files[name]
-        if found is None:
-            continue
-        if name == "teacher":
-            check_same(part, model.path, found, files["student"])
-        architecture = check_model(part, name, model, found)
-        if architecture is not None:
-            built[name] = architecture
-        finish(part)
-    part = Part("tokenizer")
-    check_own_teacher(part, config)
-    words = check_words(part, config, built)
-    if words is not None:
-        _rehearse(part, built["student"], words)
-    finish(part)
-    return _Models(built, words)
-
-
-def _rehearse(part: Part, student: PreTrainedModel, words: Words) -> None:
-    from skd.models.export import rehearse_export
-
-    with part.noting():
-        rehearse_export(student.config, student.generation_config, words.tokenizer)
+    return _prompts(config, here, check_pair(named, finish), sets, parts, finish)
 
 
 def _prompts(
     config: RunConfig,
     here: Machine,
-    found: _Models,
+    found: PairFound,
     rows: tuple[Set | None, Set | None],
     parts: list[Part],
     finish: Say,
 ) -> Checked:
     from skd.check.memory import check_memory, estimate, num_parameters
-    from skd.check.prompts import check_prompts, check_template
+    from skd.check.prompts import check_contexts, check_prompts
 
-    prompts: dict[str, Prompts] = {}
+    prompts: Mapping[str, Prompts] = {}
     if found.words is not None:
         part = Part("prompts")
-        with part.noting():
-            first = next((group[0] for group in rows if isinstance(group, list)), None)
-            if first is not None:
-                check_template(part, config, first, found.words)
-            for key, group in zip(("data.train", "data.validation"), rows, strict=True):
-                if group is not None:
-                    encoded = check_prompts(part, config, key, group, found.words, found.built)
-                    prompts |= {} if encoded is None else {key: encoded}
+        prompts = check_prompts(part, config.data, rows, found.words)
+        check_contexts(part, config, prompts, found.words, found.built)
+        check_own_teacher(part, config)
         finish(part)
     if "student" not in found.built:
         return Checked(parts, None, None, "")
-    memory = Part("resources")
-    student = found.built["student"]
-    own = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
-    teacher = student if own else found.built.get("teacher")
+    memory, student = Part("resources"), found.built["student"]
+    made = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
+    teacher = student if made else found.built.get("teacher")
     check_disk(memory, config, num_parameters(student))
     train = prompts.get("data.train")
     if train is not None:

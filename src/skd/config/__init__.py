@@ -1,7 +1,7 @@
 """The config file: typed, checked as a whole before anything is spent, and saved with the run."""
 
 from skd.config.dump import config_digest, dump_config
-from skd.config.load import config_of, load_config
+from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherConfig, TeacherModel
 from skd.config.numbers import ScheduleConfig
@@ -25,10 +25,12 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "PolicyConfig",
+    "Reading",
     "ResponsesSource",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "Sections",
     "StudentTeacher",
     "TargetConfig",
     "TaskSource",
@@ -42,5 +44,6 @@ __all__ = [
     "dump_config",
     "load_config",
     "methods_table",
+    "read_config",
     "resolve_model_path",
 ]

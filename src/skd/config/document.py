@@ -38,6 +38,8 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     bad: set[KeyPath] = field(default_factory=set)
     """Paths whose value already has a problem, so that its stand-in is not complained about as well."""
+    unsound: set[Any] = field(default_factory=set)
+    """Keys of the top level under which something stands twice, or is no key."""
 
     def place(self, path: KeyPath) -> str:
         """The place of ``path`` or of the nearest key above it."""
@@ -144,6 +146,7 @@ def read_value(document: Document, text: str, path: KeyPath, place: str) -> Any:
     document.raw.update(part.raw)
     document.problems.extend(part.problems)
     document.bad.update(part.bad)
+    document.unsound.update(part.unsound)
     if part.problems:
         document.bad.add(path)
         return STAND_IN
@@ -202,11 +205,13 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._problem("SKD-C02", key_node, "a key is a list or a mapping", "write a name before the colon")
+                self._document.unsound.update(path[:1])
                 continue
             key, line = key_node.value, key_node.start_mark.line + 1
             if key in lines:
                 found = f"the key {quoted(key)} stands twice, at line {lines[key]} and at line {line}"
                 self._problem("SKD-C04", key_node, found, "keep one of them")
+                self._document.unsound.update((*path, key)[:1])
                 continue
             lines[key] = line
             inner = (*path, key)

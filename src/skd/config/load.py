@@ -4,29 +4,76 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from skd.config.contradictions import contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
-from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, read_document, read_text, value_at
+from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, value_at
 from skd.config.dump import config_digest, dump_config
+from skd.config.fields import PathText
+from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
+from skd.config.models import ModelConfig, TeacherConfig
 from skd.config.overrides import apply_overrides
 from skd.config.problems import dotted, problem_of
-from skd.config.schema import RunConfig
+from skd.config.schema import RunConfig, TrainConfig
+from skd.config.sources import DataConfig
 from skd.errors import ConfigError, Problem
 
-__all__ = ["config_digest", "config_of", "dump_config", "load_config"]
+__all__ = [
+    "Reading",
+    "Sections",
+    "checked_config",
+    "config_digest",
+    "config_of",
+    "dump_config",
+    "load_config",
+    "read_config",
+]
 
 logger = logging.getLogger(__name__)
 
 
+class Sections(BaseModel):
+    """What of a config is right on its own; None for a section that is wrong or not there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    student: ModelConfig | None = None
+    teacher: TeacherConfig | None = None
+    data: DataConfig | None = None
+    train: TrainConfig | None = TrainConfig()
+    output: PathText | None = RunConfig.model_fields["output"].default
+
+
+_NOTHING = Sections(train=None, output=None)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A config file as far as it could be read."""
+
+    config: RunConfig | None
+    """None when there is a problem."""
+    problems: Sequence[Problem] = ()
+    sections: Sections = _NOTHING
+    """For a file with problems, what of it can be looked at all the same."""
+
+    def require(self) -> RunConfig:
+        """The config. Raises ConfigError with all problems."""
+        if self.config is None:
+            raise ConfigError(self.problems)
+        return self.config
+
+
 def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
-    """Read and check a config file. Nothing else is opened: no data, no model.
+    """Read and check a config file with the files that it includes. Nothing else is opened: no data, no model.
 
     Files of the code published with the paper are read, too, and said in our terms.
 
@@ -38,14 +85,23 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     Raises:
         ConfigError: with all problems of the file and the overrides, each with its file and line.
     """
-    return _checked(in_our_terms(read_document(quoted(str(path), 200)[1:-1], read_text(Path(path)))), overrides)
+    return read_config(path, overrides).require()
+
+
+def read_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Reading:
+    """As ``load_config``, but what is wrong is returned, with those sections that are right."""
+    try:
+        document = read_with_parts(Path(path))
+    except ConfigError as error:
+        return Reading(None, error.problems)
+    return _checked(in_our_terms(document), overrides)
 
 
 def config_of(
     values: RunConfig | Mapping[str, object], overrides: Sequence[str] | Mapping[str, object] = ()
 ) -> RunConfig:
     """A config given as plain values, or one to be changed, checked exactly as a file is. Raises as ``load_config``."""
-    return _checked(Document("config", data=_plain(values)), overrides)
+    return _checked(Document("config", data=_plain(values)), overrides).require()
 
 
 def _plain(value: Any, depth: int = 1) -> Any:
@@ -61,30 +117,44 @@ def _plain(value: Any, depth: int = 1) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _checked(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> RunConfig:
+def checked_config(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> RunConfig:
+    """The config of a document that was read, with overrides. ``places``: where each override was written.
+
+    Raises ConfigError with all problems, in the order of their lines.
+    """
+    return _checked(document, overrides, places).require()
+
+
+def _checked(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+) -> Reading:
     if isinstance(document.data, dict):
-        apply_overrides(document, overrides)
+        apply_overrides(document, overrides, places or {})
         _remove_secrets(document)
-    config = _validated(document)
+    config, details = _validated(document)
     if document.problems or config is None:
-        raise ConfigError(sorted(document.problems, key=_line))
+        return Reading(None, sorted(document.problems, key=_position), _sections(document, details))
     for name, text, value in _read_as_numbers(document, config):
         logger.info("%s is the text %s, read as the number %g", name, quoted(text), value)
-    return config
+    return Reading(config)
 
 
-def _line(problem: Problem) -> int:
-    """Line of the problem in the file; those without one come first, in the order they were found."""
-    line = problem.place.removesuffix(":").rpartition(":")[2]
-    return int(line) if line.isascii() and line.isdigit() else 0
+def _position(problem: Problem) -> tuple[str, int]:
+    """File and line of the problem; those without a line come first, in the order they were found."""
+    file, _, line = problem.place.removesuffix(":").rpartition(":")
+    if file.rpartition(":")[2].isdecimal():
+        file, _, line = file.rpartition(":")
+    return (file, int(line)) if line.isascii() and line.isdigit() else ("", 0)
 
 
-def _validated(document: Document) -> RunConfig | None:
-    """The config, or None with the problems added to the document."""
+def _validated(document: Document) -> tuple[RunConfig | None, list[ErrorDetails]]:
+    """The config, or None with the schema's errors, whose problems are added to the document."""
     if not isinstance(document.data, dict):
-        return None
+        return None, []
     try:
-        return RunConfig.model_validate(document.data)
+        return RunConfig.model_validate(document.data), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
     found = [problem_of(detail, document) for detail in details if detail["type"] != "contradictions"]
@@ -92,7 +162,15 @@ def _validated(document: Document) -> RunConfig | None:
     for contradiction in contradictions(document.data):
         place = document.place(contradiction.path)
         document.problems.append(Problem("SKD-C10", place, contradiction.found, contradiction.remedy))
-    return None
+    return None, details
+
+
+def _sections(document: Document, details: Iterable[ErrorDetails]) -> Sections:
+    """The sections in which nothing is wrong, each read by itself."""
+    if not isinstance(document.data, dict):
+        return _NOTHING
+    wrong = {*document.unsound, *(path[0] for path in document.bad), *(d["loc"][0] for d in details if d["loc"])}
+    return Sections.model_validate({**document.data, **dict.fromkeys(wrong)})
 
 
 def _remove_secrets(document: Document) -> None:

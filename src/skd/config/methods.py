@@ -12,7 +12,17 @@ from typing import Any, Literal, get_args
 
 from skd.config.fields import kind_from_text
 
-__all__ = ["ALIASES", "METHODS", "Method", "MethodName", "merged", "method_rows", "methods_table", "with_method"]
+__all__ = [
+    "ALIASES",
+    "METHODS",
+    "Method",
+    "MethodName",
+    "merged",
+    "method_rows",
+    "methods_table",
+    "recipe_of",
+    "with_method",
+]
 
 MethodName = Literal[
     "sft",
@@ -95,7 +105,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "ipd": Method(
         "interpolated policy distillation",
-        "IPD",
+        "arXiv 2609.37170",
         _interleaved(kind="interpolated", g={"start": 0.1, "end": 0.0}),
         {"loss": {"kind": "policy_gradient", "clip": 0.2}, "teacher": {"kind": "nll"}},
         {**_RAW_STUDENT, "teacher": {"temperature": 1.0, "top_p": 1.0}},
@@ -148,20 +158,25 @@ ALIASES: Mapping[str, MethodName] = {
 """Other spellings, among them those of the paper's code."""
 
 
-def method_rows() -> list[tuple[str, str, str, str, str]]:
-    """Name, policy, loss, title and paper of every method, below a row of headings."""
-    heading = ("method", "policy (gate)", "loss (target, weights)", "what", "paper")
+def recipe_of(name: str) -> str:
+    """A config of this repository that runs the method in seconds, on a task and models that the package holds."""
+    return f"recipes/number_words/{name}.yaml"
+
+
+def method_rows() -> list[tuple[str, ...]]:
+    """Name, policy, loss, title, paper and recipe of every method, below a row of headings."""
+    heading = ("method", "policy (gate)", "loss (target, weights)", "what", "paper", "recipe")
     return [
         heading,
         *(
-            (name, _policy_text(m.policy), _objective_text(m.objective), m.title, m.paper)
+            (name, _policy_text(m.policy), _objective_text(m.objective), m.title, m.paper, recipe_of(name))
             for name, m in METHODS.items()
         ),
     ]
 
 
 def methods_table(columns: int = 1000) -> str:
-    """All methods with their policy, loss and paper: one line each, or two where the lines are longer than allowed."""
+    """All methods with policy, loss, paper and recipe: one line each, or three where lines are longer than allowed."""
     rows = method_rows()
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -169,10 +184,11 @@ def methods_table(columns: int = 1000) -> str:
         indent = " " * widths[0]
         lines = [
             line
-            for name, policy, loss, title, paper in rows[1:]
+            for name, policy, loss, title, paper, recipe in rows[1:]
             for line in (
                 f"{name:{widths[0]}}  {', '.join(filter(None, (title, paper)))}",
                 f"{indent}  {policy}, {loss}",
+                f"{indent}  {recipe}",
             )
         ]
     return "".join(f"{line}\n" for line in lines)

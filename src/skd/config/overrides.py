@@ -15,14 +15,17 @@ from skd.errors import Problem
 __all__ = ["apply_overrides"]
 
 
-def apply_overrides(document: Document, overrides: Sequence[str] | Mapping[str, object]) -> None:
+def apply_overrides(
+    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str]
+) -> None:
     """Put the overrides into ``document.data``, later ones over earlier ones; problems go to ``document.problems``.
 
+    ``places``: where an override was written, by its name; those of the command line are in none of them.
     The method comes first, since others may change what only its defaults have.
     """
     items = overrides.items() if isinstance(overrides, Mapping) else _split(document, overrides)
     for name, value in sorted(items, key=lambda item: item[0] != "method"):
-        place = f"--override {quoted(name, 200)[1:-1]}"
+        place = places.get(name) or f"--override {quoted(name, 200)[1:-1]}"
         if not all(name.split(".")):
             document.problems.append(Problem("SKD-C05", place, "a key is empty", "write section.key=value"))
             continue

@@ -61,7 +61,7 @@ class MinProbGate(Section):
 
 
 class InterpolatedGate(Section):
-    """Tokens are distributed exactly as (1 - g) student + g teacher (IPD)."""
+    """Tokens are distributed exactly as (1 - g) student + g teacher (IPD, arXiv 2609.37170)."""
 
     kind: Literal["interpolated"] = "interpolated"
     """The gate."""

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
-from skd.config.models import ModelConfig, TeacherConfig
+from skd.config.models import ModelConfig, TeacherConfig, TeacherModel
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
@@ -184,6 +184,12 @@ class RunConfig(Section):
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}
         return self.model_dump(mode="json", include=given)
+
+    @property
+    def models(self) -> Mapping[str, ModelConfig]:
+        """The models that a run opens, by their part; a teacher made of the student is none of them."""
+        teacher = {"teacher": self.teacher} if isinstance(self.teacher, TeacherModel) else {}
+        return {"student": self.student, **teacher}
 
     @property
     def writers(self) -> frozenset[str]:

@@ -48,6 +48,7 @@ def figure(
     percent: bool = False,
     references: Mapping[str, float] | None = None,
     note: str = "",
+    x_label: str = "step",
 ) -> Figure | None:
     """A figure of the series, or None when none of them holds a finite point. ``name`` is unique on the page."""
     measured = {label: points_ for label, points_ in series.items() if any(map(_is_finite, points_))}
@@ -55,9 +56,16 @@ def figure(
     levels = references or {}
     keys = [Key(styles[label] % NUM_STYLES, _short(label), _last(points_, percent)) for label, points_ in drawn.items()]
     keys += [Key(None, _short(label), _format(value, percent)) for label, value in levels.items()]
-    alt = f"{title} by training step. Last values: " + "; ".join(f"{key.label} {key.value}" for key in keys)
+    over = "training step" if x_label == "step" else x_label
+    alt = f"{title} by {over}. Last values: " + "; ".join(f"{key.label} {key.value}" for key in keys)
     plot = line_plot(
-        drawn, styles=styles, name=name, alt=visible(alt), percent=percent, references=list(levels.values())
+        drawn,
+        styles=styles,
+        name=name,
+        alt=visible(alt),
+        percent=percent,
+        references=list(levels.values()),
+        x_label=x_label,
     )
     return Figure(title, note, plot, keys, len(measured) - len(drawn)) if plot else None
 

@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-__all__ = ["NUM_STYLES", "Points", "downsample", "line_plot"]
+from skd.text import visible
+
+__all__ = ["NUM_STYLES", "Points", "downsample", "line_plot", "standalone"]
 
 Points = Sequence[tuple[float, float | None]]
 """(x, y) pairs in the order of x; a y that is None, NaN, infinite or beyond 1e30 is a gap."""
@@ -47,6 +49,17 @@ _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
 }
 
+# The colours of templates/page.css, for plots that stand alone.
+
+_LIGHT = (
+    "--muted:#5b636d;--line:#dfe1df;--s0:#0b63a5;--s1:#c84c00;--s2:#00795a;--s3:#a8487f;--s4:#6b6f76;"
+    "--s5:#8a6a00;--s6:#5448b8"
+)
+_DARK = (
+    "--muted:#a3abb4;--line:#343a41;--s0:#58aef0;--s1:#ff8a4a;--s2:#37c79b;--s3:#e58fc1;--s4:#b1b7bd;"
+    "--s5:#e0b93b;--s6:#a79cff"
+)
+
 _ELEMENTS = {"svg", "g", "path", "text", "defs", "clipPath", "rect", "use"}
 _ATTRIBUTES = {"d", "transform", "style", "viewBox", "x", "y", "width", "height", "clip-path"}
 
@@ -59,8 +72,9 @@ def line_plot(
     alt: str,
     percent: bool = False,
     references: Sequence[float] = (),
+    x_label: str = "step",
 ) -> Markup:
-    """An SVG of the series over training steps, or an empty string when no series holds a finite point.
+    """An SVG of the series over ``x_label``, or an empty string when no series holds a finite point.
 
     ``styles`` numbers each label's colour and dash; ``name`` is unique on the page; ``alt`` describes the plot to
     a screen reader. ``percent`` labels fractions as percent. ``references`` are dotted horizontal lines.
@@ -79,7 +93,7 @@ def line_plot(
             _draw(axes, x, y, styles[label] % NUM_STYLES)
         for value in references:
             axes.axhline(value, color=_MUTED, linewidth=1.1, linestyle=(0, (1, 2.5)), zorder=1)
-        _dress(figure, axes, percent)
+        _dress(figure, axes, percent, x_label)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
     return _inline(written.getvalue(), name, alt)
@@ -116,7 +130,7 @@ def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], style: int
     axes.plot(x[finite], y[finite], color=color, linestyle="none", marker=_MARKERS[style], markersize=4, zorder=4)
 
 
-def _dress(figure: Figure, axes: Axes, percent: bool) -> None:
+def _dress(figure: Figure, axes: Axes, percent: bool, x_label: str) -> None:
     figure.patch.set_visible(False)
     axes.patch.set_visible(False)
     for side in ("top", "right", "left"):
@@ -126,7 +140,7 @@ def _dress(figure: Figure, axes: Axes, percent: bool) -> None:
     axes.tick_params(colors=_MUTED, length=0, labelsize=11)
     axes.tick_params(axis="x", length=3)
     axes.margins(x=0.03, y=0.08)
-    axes.set_xlabel("step", color=_MUTED, fontsize=11)
+    axes.set_xlabel(x_label, color=_MUTED, fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
@@ -164,3 +178,25 @@ def _themed(value: str) -> str:
     for pattern, variable in _VARIABLES:
         value = pattern.sub(variable, value)
     return _FONT.sub("", value)
+
+
+def standalone(plot: Markup, keys: Sequence[tuple[int | None, str]]) -> str:
+    """A plot of ``line_plot`` as a file of its own, in light and dark, with its legend (style and label) below."""
+    root = ElementTree.fromstring(plot)
+    _, _, width, height = (float(number) for number in root.attrib["viewBox"].split())
+    row = 18
+    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height + row * len(keys) + 8:g}"}
+    style = ElementTree.Element("style")
+    style.text = f"svg{{{_LIGHT}}} @media (prefers-color-scheme: dark) {{svg{{{_DARK}}}}}"
+    root.insert(0, style)
+    for number, (colour, label) in enumerate(keys):
+        y = height + row * (number + 0.6)
+        variable = "var(--muted)" if colour is None else f"var(--s{colour})"
+        mark = {"x": "12", "y": f"{y - 5:g}", "width": "22", "height": "4", "style": f"fill: {variable}"}
+        ElementTree.SubElement(root, "rect", mark)
+        ElementTree.SubElement(
+            root,
+            "text",
+            {"x": "42", "y": f"{y:g}", "style": "fill: var(--muted); font-size: 12px; font-family: sans-serif"},
+        ).text = visible(label)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

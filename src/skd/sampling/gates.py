@@ -90,7 +90,7 @@ class MinProb(_Judging):
 
 @dataclass(frozen=True)
 class Interpolated(_Judging):
-    """Write tokens distributed exactly as (1 - g) student + g teacher, both as drawn from (IPD).
+    """Write tokens distributed exactly as (1 - g) student + g teacher, both as drawn from (IPD, arXiv 2609.37170).
 
     Speculative sampling (Leviathan et al., 2023, arXiv 2211.17192) with that mixture as its target: keep y with
     probability min(1, 1 - g + g T(y) / S(y)), otherwise draw from the positive part of T - S. ``g`` = 1 is exact

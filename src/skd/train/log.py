@@ -92,8 +92,8 @@ def _finite(value: Any) -> Any:
 class RunLog:
     """The logs of one run directory, continued after a step (see ``JsonLines``). Use it as a context manager.
 
-    ``say`` is told, once, that a log cannot be written; ``callbacks`` are told of every row of metrics. With ``enabled`` False (all ranks but the main one) nothing is
-    opened or written.
+    ``say`` is told, once, that a log cannot be written; ``callbacks`` of every row of metrics. With ``enabled``
+    False (all ranks but the main one) nothing is opened or written.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ def train_step(run: Run, step: int) -> StepReport:
     while responses are sampled when a signal arrives.
     """
     settings, student = run.config.train, run.pair.student
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
@@ -89,6 +89,7 @@ def train_step(run: Run, step: int) -> StepReport:
 
     ended = time.perf_counter()
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
+    metrics |= {"seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
     return StepReport(metrics, rollout, epochs, sample_ids)
 

@@ -1,0 +1,71 @@
+"""Models that a plan makes before its cells, each once: random weights, or the student of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from skd.compare.jobs import NO_MATTER, Job, Record, digest
+from skd.compare.plan import STAGE, Plan
+from skd.config import RunConfig, config_digest, config_of
+from skd.models.fresh import write_fresh
+from skd.train import train
+from skd.versions import commit, versions
+
+__all__ = ["Stages"]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a plan, and what ``stage:NAME`` stands for."""
+
+    plan: Plan
+    output: Path
+
+    def jobs(self) -> Iterator[Job]:
+        """One for each stage, in the plan's order."""
+        for name in self.plan.config.stages:
+            yield Job(f"stage {name}", self._directory(name), self._identity(name), partial(self._made, name))
+
+    def path(self, model: str) -> str:
+        """Where a model is; a stage's directory for ``stage:NAME``."""
+        name = model.removeprefix(STAGE)
+        if name == model:
+            return model
+        trained = self.plan.config.stages[name].config is not None
+        return str(self._directory(name) / "run" / "student" if trained else self._directory(name) / "model")
+
+    def resolved(self, config: RunConfig) -> RunConfig:
+        """A config with directories in place of stages."""
+        return config_of(config, {f"{role}.path": self.path(model.path) for role, model in config.models.items()})
+
+    def identity(self, model: str) -> str | None:
+        """The digest of the stage that a model is; None for one from elsewhere."""
+        return digest(self._identity(model.removeprefix(STAGE))) if model.startswith(STAGE) else None
+
+    def identities(self, config: RunConfig) -> dict[str, str | None]:
+        """Those of the models that it opens."""
+        return {role: self.identity(model.path) for role, model in config.models.items()}
+
+    def _directory(self, name: str) -> Path:
+        return self.output / "stages" / name
+
+    def _identity(self, name: str) -> dict[str, Any]:
+        stage = self.plan.config.stages[name]
+        if stage.fresh is not None:
+            return {"fresh": stage.fresh, "seed": stage.seed, "made": self.identity(stage.fresh)}
+        config = self.plan.stages[name]
+        return {"config": config.model_dump(mode="json", exclude=NO_MATTER), "made": self.identities(config)}
+
+    def _made(self, name: str, directory: Path) -> Record:
+        stage = self.plan.config.stages[name]
+        record: Record = {"stage": name, "versions": versions(), "commit": commit()}
+        if stage.fresh is not None:
+            write_fresh(self.path(stage.fresh), stage.seed, directory / "model")
+            return record
+        config = config_of(self.resolved(self.plan.stages[name]), {"output": str(directory / "run")})
+        result = train(config, display=False)
+        return {**record, "steps": result.step, "config_digest": config_digest(config)}

@@ -1,0 +1,35 @@
+"""A model of a known architecture with random weights: where training from nothing starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from skd.config import resolve_model_path
+from skd.models.load import guarded, load_tokenizer, without_progress_bars
+
+__all__ = ["write_fresh"]
+
+
+def write_fresh(path: str, seed: int, directory: Path) -> Path:
+    """Write a model with the architecture and tokenizer of ``path`` and weights drawn by ``seed`` to ``directory``.
+
+    Raises ModelError when there is no such model. A directory that is there is replaced.
+    """
+    found = resolve_model_path(path)
+    tokenizer = load_tokenizer("model", path, None)
+    config = guarded("model", found, lambda: AutoConfig.from_pretrained(found, trust_remote_code=False))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    beside = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    with without_progress_bars():
+        model.save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    shutil.rmtree(directory, ignore_errors=True)
+    beside.rename(directory)
+    return directory

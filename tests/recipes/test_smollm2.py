@@ -1,0 +1,65 @@
+"""The recipe with a real pretrained model: its scripts on tiny stand-ins, its configs as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from skd.config import load_config
+from tests.recipes.scripts import RECIPES, script
+from tests.tiny import tiny_model
+
+LAYERS = 5
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    tiny_model("qwen2", seed=0, layers=LAYERS).save_pretrained(tmp_path / "source")
+    (tmp_path / "source" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    return tmp_path / "source"
+
+
+def loaded(path: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, trust_remote_code=False)
+    return model
+
+
+def test_the_student_is_the_teacher_without_the_dropped_layers(source: Path, tmp_path: Path) -> None:
+    script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", "1-2"])
+    student, teacher = loaded(tmp_path / "student"), loaded(source)
+    layers = teacher.model.layers
+    teacher.model.layers = torch.nn.ModuleList([layers[0], layers[3], layers[4]])
+    for number, layer in enumerate(teacher.model.layers):
+        layer.self_attn.layer_idx = number
+    teacher.config.num_hidden_layers = 3
+    ids = torch.arange(2, 12)[None]
+    assert torch.equal(student(ids, use_cache=False).logits, teacher(ids, use_cache=False).logits)
+    assert (tmp_path / "student" / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("dropped", ["3-5", "2-1", "0-4"])
+def test_layers_that_are_not_there_cannot_be_dropped(source: Path, tmp_path: Path, dropped: str) -> None:
+    with pytest.raises(SystemExit, match=r"has the layers 0-4; name some of these, and not all"):
+        script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", dropped])
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_range_is_two_numbers(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", "some"])
+    assert "'some' is no range such as 12-21" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "skd", "control"])
+def test_the_configs_are_valid(name: str) -> None:
+    assert load_config(RECIPES / "smollm2" / f"{name}.yaml").output == f"runs/smollm2/{name}"
+
+
+def test_the_control_differs_from_skd_in_the_method_alone() -> None:
+    skd, control = (load_config(RECIPES / "smollm2" / f"{name}.yaml") for name in ("skd", "control"))
+    assert skd.train == control.train
+    assert skd.data == control.data
+    assert skd.student == control.student
