@@ -159,7 +159,9 @@ def generate(
     teacher: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.")] = None,
     student: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/student.")] = None,
     k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
-    block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
+    block: Annotated[
+        int | None, typer.Option(min=1, help="Tokens drafted before the teacher looks; follows the acceptance without.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
     student_temperature: _Temperature = 0.5,
     student_top_p: _TopP = 0.5,
