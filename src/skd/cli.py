@@ -321,6 +321,9 @@ def evaluate(
 @app.command()
 def compare(
     plan: Annotated[str, typer.Argument(help="YAML file of the comparison; docs/compare.md.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as base.train.max_steps=200.", show_default=False)
+    ] = None,
     status: Annotated[bool, typer.Option("--status", help="Print which cells are done or stale; run nothing.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Run stale cells again; the old ones are kept aside.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Tables and page of what is finished; run nothing.")] = False,
@@ -330,9 +333,9 @@ def compare(
     from skd.compare import show_states
 
     if status:
-        show_states(plan)
+        show_states(plan, overrides or [])
         return
-    run(plan, redo=redo, only_report=report)
+    run(plan, overrides or [], redo=redo, only_report=report)
 
 
 @app.command()
@@ -347,11 +350,17 @@ def quickstart(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]) -> None:
-    """Write the HTML page of a run."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; RUN/report.html of one run, report.html of several.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the HTML page of a run, or of several side by side."""
     from skd.report import write
 
-    print(visible(str(write(run))))
+    print(visible(str(write(runs, out))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
