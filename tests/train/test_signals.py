@@ -22,16 +22,6 @@ def test_first_signal_is_only_noted_and_handlers_come_back(number):
     assert signal.getsignal(number) == before
 
 
-def test_a_hang_up_that_nohup_ignores_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignal() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.number is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 def test_second_signal_ends_the_process_at_once():
     child = os.fork()
     if child == 0:
