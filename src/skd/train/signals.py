@@ -15,11 +15,6 @@ __all__ = ["Interrupted", "StopSignal"]
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def _watched() -> list[signal.Signals]:
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [watched for watched in _WATCHED if watched != signal.SIGHUP or not ignored]
-
-
 class Interrupted(Exception):
     """A signal arrived, and the run is to end after the last finished step."""
 
@@ -29,9 +24,11 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Inside the block the first of these signals only sets ``number``; a second one ends the process at once.
+    """Inside the block the first SIGTERM, SIGINT or SIGHUP only sets ``number``; a second ends the process at once.
 
-    A SIGHUP that is ignored, as under nohup, stays ignored. Leaving at once does no damage, since a save is whole or absent. Outside the main thread, where Python lets nobody
+    A SIGHUP that is ignored stays so: that is what ``nohup`` asks for.
+
+    Leaving at once does no damage, since a save is whole or absent. Outside the main thread, where Python lets nobody
     set handlers, the flag stays unset.
     """
 
@@ -42,7 +39,9 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {watched: signal.signal(watched, self._arrived) for watched in _watched()}
+            ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            watched = [number for number in _WATCHED if not (ignored and number == signal.SIGHUP)]
+            self._before = {number: signal.signal(number, self._arrived) for number in watched}
         return self
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from skd.policies import RolloutKey
 from skd.train.batch import collate
 from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
+from skd.train.positions import positions
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
@@ -36,6 +37,8 @@ class StepReport:
     """What a step did."""
 
     metrics: dict[str, float | int | None]
+    positions: dict[str, list[int]]
+    """Counts by response position; see ``skd.train.positions``."""
     rollout: Rollout
     """The responses of this rank."""
     epochs: list[int]
@@ -93,7 +96,7 @@ def train_step(run: Run, step: int) -> StepReport:
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
     metrics |= {"seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
-    return StepReport(metrics, rollout, epochs, sample_ids)
+    return StepReport(metrics, positions(run, rollout), rollout, epochs, sample_ids)
 
 
 def _gradients(run: Run, step: int, rollout: Rollout) -> tuple[dict[str, float | int | None], float]:
