@@ -52,7 +52,8 @@ def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
     steps = STEPS // (_KILLS + 1)
     for _ in range(_KILLS):
         ended = _run(directory, config, world_size, _killed_after(bench.random.randrange(3, steps)))
-        dead = [one.code == -signal.SIGKILL and not one.hung for one in ended]
+        # Another process may see that the first is gone, and end by itself before it is killed.
+        dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *(one.code != 0 for one in ended[1:])]
         kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
         tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
         tally.counts["rank_changes"] += 1

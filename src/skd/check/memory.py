@@ -19,6 +19,7 @@ from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
 from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config.policy import InterleavedPolicy
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
 from skd.sampling.pace import LONGEST_BLOCK
@@ -183,8 +184,9 @@ def _activations(config: RunConfig, student: PreTrainedModel, prompts: Prompts) 
 
 def _block(policy: PolicyConfig) -> int:
     """Tokens of a row that are judged at once: the largest block of any policy inside."""
-    inside = [_block(part.policy) for part in getattr(policy, "parts", ())]
-    return max(inside, default=getattr(policy, "block", 1) or LONGEST_BLOCK)
+    if isinstance(policy, InterleavedPolicy):
+        return policy.block or LONGEST_BLOCK
+    return max((_block(part.policy) for part in getattr(policy, "parts", ())), default=1)
 
 
 def _layer(model: PreTrainedModel, width: int, scores: int) -> int:
