@@ -9,28 +9,57 @@ from pathlib import Path
 import pytest
 
 from skd import cli
+from skd.data.make import catalogues
 from skd.data.make.__main__ import main as make_data
+from tests.data.make.sources import catalogue
 from tests.recipes.scripts import RECIPES, script
 
 SHORT = ["train.max_steps=2", "train.batch_size=2", "train.validate_every=null", "train.tensorboard=false"]
 
 
-def test_a_tiny_pair_goes_from_rows_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a network would give: a catalogue with many sentences, and package lists."""
+    monkeypatch.setattr(catalogues, "LOCALES", tmp_path / "none")
+    texts = {f"Here are {i} words in a row": f"ইয়াত {i} টা শব্দ আছে" for i in range(80)}
+    catalogue(tmp_path / "sources" / "libreoffice-l10n-as" / "sd.mo", texts)
+    (tmp_path / "sources" / "apt").mkdir()
+    text = "Makes {0} things of others\n Tool {0} makes things.\n It " + 20 * "really " + "does."
+    lists = "\n\n".join(f"Package: tool{i}\nDescription-en: {text.format(i)}" for i in range(80))
+    (tmp_path / "sources" / "apt" / "x_Translation-en").write_text(lists, encoding="utf-8")
+    return tmp_path / "sources"
+
+
+@pytest.mark.parametrize(
+    ("task", "folder"),
+    [("gsm8k", "gsm8k"), ("math", "math"), ("dialogsum", "dialogsum"), ("translation", "assamese-english")],
+)
+def test_a_tiny_pair_goes_from_rows_to_scores(
+    task: str, folder: str, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     sizes = ["--train", "8", "--validation", "2", "--test", "2", "--max-characters", "350"]
-    assert make_data(["gsm8k", "--to", "data", *sizes, "--offline"]) == 0
-    assert script("real_data/make_pair.py").main(["gsm8k", "data/gsm8k", "--to", "models/real_data/gsm8k"]) == 0
-    recipes, runs = RECIPES / "real_data", "runs/real_data/gsm8k"
-    for config, extra in (
-        ("sft", []),
-        ("sft", ["student=models/real_data/gsm8k/student", f"output={runs}/sft"]),
-        ("skd", ["sampling.max_new_tokens=12"]),
+    assert make_data([task, "--to", "data", *sizes, "--sources", str(sources), "--offline"]) == 0
+    assert script("real_data/make_pair.py").main([task, f"data/{folder}", "--to", "models"]) == 0
+    rows = [f"data.{part}.{key}" for part in ("train", "validation") for key in ("path", "task")]
+    paths = [f"data/{folder}/train.jsonl", task, f"data/{folder}/validation.jsonl", task]
+    data = [f"{key}={value}" for key, value in zip(rows, paths, strict=True)]
+    for config, *extra in (
+        ("sft", "student=models/teacher", "output=runs/teacher"),
+        ("sft", "student=models/student", "output=runs/sft"),
+        (
+            "skd",
+            "teacher=runs/teacher/student",
+            "student=runs/sft/student",
+            "output=runs/skd",
+            "sampling.max_new_tokens=8",
+        ),
     ):
-        assert cli.main(["train", str(recipes / f"{config}.yaml"), *SHORT, *extra]) == 0
-    evaluate = f"evaluate {runs}/skd --task gsm8k --data data/gsm8k/test.jsonl --max-new-tokens 12 --out scores.jsonl"
-    assert cli.main([*evaluate.split(), "--teacher", f"{runs}/teacher/student"]) == 0
-    scores = json.loads(Path("scores.summary.json").read_text(encoding="utf-8"))
-    assert "forward_kl" in json.dumps(scores)
+        assert cli.main(["train", str(RECIPES / "real_data" / f"{config}.yaml"), *data, *SHORT, *extra]) == 0
+    evaluate = ["evaluate", "runs/skd", "--task", task, "--data", f"data/{folder}/test.jsonl", "--max-new-tokens", "8"]
+    assert cli.main([*evaluate, "--teacher", "runs/teacher/student", "--out", "scores.jsonl"]) == 0
+    scores = json.loads(Path("scores.summary.json").read_text(encoding="utf-8"))["scores"]
+    assert scores["forward_kl"]["n"] == 2
 
 
 def test_the_pair_is_the_same_for_the_same_rows_and_writes_every_script(tmp_path: Path) -> None:
