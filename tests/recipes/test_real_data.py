@@ -12,7 +12,7 @@ from skd import cli
 from skd.data.make.__main__ import main as make_data
 from tests.recipes.scripts import RECIPES, script
 
-SHORT = ["train.max_steps=2", "train.batch_size=2", "train.validate_every=null", "train.tensorboard=false"]
+SHORT = ["train.max_steps=2", "train.batch_size=2", "train.validate_every=null", "train.trackers=[]"]
 
 
 def test_a_tiny_pair_goes_from_rows_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
