@@ -78,7 +78,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must", "checked": CHECKED}
+    assert kwargs == {"resume": "must", "checked": CHECKED, "profile": 0}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:
@@ -106,14 +106,14 @@ def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
 
 def test_compare_passes_its_options(calls: list[Any]) -> None:
     assert main(["compare", "plan.yaml"]) == 0
-    assert main(["compare", "plan.yaml", "--redo"]) == 0
+    assert main(["compare", "plan.yaml", "seeds=[0]", "--redo"]) == 0
     assert main(["compare", "plan.yaml", "--report"]) == 0
     assert main(["compare", "plan.yaml", "--status"]) == 0
     assert calls == [
-        ("compare", ("plan.yaml",), {"redo": False, "only_report": False}),
-        ("compare", ("plan.yaml",), {"redo": True, "only_report": False}),
-        ("compare", ("plan.yaml",), {"redo": False, "only_report": True}),
-        ("states", ("plan.yaml",), {}),
+        ("compare", ("plan.yaml", []), {"redo": False, "only_report": False}),
+        ("compare", ("plan.yaml", ["seeds=[0]"]), {"redo": True, "only_report": False}),
+        ("compare", ("plan.yaml", []), {"redo": False, "only_report": True}),
+        ("states", ("plan.yaml", []), {}),
     ]
 
 

@@ -88,6 +88,7 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Print all methods and exit.")] = False,
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
+    profile: Annotated[int, typer.Option(min=0, help="Write a Chrome trace of this many steps.")] = 0,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
     from skd.config import dump_config, methods_table, read_config
@@ -108,7 +109,7 @@ def train(
     # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(reading.require(), resume=resume.value, checked=found)
+    run(reading.require(), resume=resume.value, checked=found, profile=profile)
 
 
 @app.command()
@@ -159,7 +160,9 @@ def generate(
     teacher: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.")] = None,
     student: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/student.")] = None,
     k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
-    block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
+    block: Annotated[
+        int | None, typer.Option(min=1, help="Tokens drafted before the teacher looks; follows the acceptance without.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
     student_temperature: _Temperature = 0.5,
     student_top_p: _TopP = 0.5,
@@ -318,6 +321,9 @@ def evaluate(
 @app.command()
 def compare(
     plan: Annotated[str, typer.Argument(help="YAML file of the comparison; docs/compare.md.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as base.train.max_steps=200.", show_default=False)
+    ] = None,
     status: Annotated[bool, typer.Option("--status", help="Print which cells are done or stale; run nothing.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Run stale cells again; the old ones are kept aside.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Tables and page of what is finished; run nothing.")] = False,
@@ -327,9 +333,9 @@ def compare(
     from skd.compare import show_states
 
     if status:
-        show_states(plan)
+        show_states(plan, overrides or [])
         return
-    run(plan, redo=redo, only_report=report)
+    run(plan, overrides or [], redo=redo, only_report=report)
 
 
 @app.command()

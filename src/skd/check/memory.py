@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import PolicyConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
 from skd.types import Prompts
@@ -56,9 +57,9 @@ class Estimate:
         return f"about {size_text(self.peak)} at the peak: " + ", ".join(f"{name} {size_text(n)}" for name, n in shown)
 
 
-def num_parameters(model: PreTrainedModel) -> int:
-    """Parameters of a model, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def num_parameters(model: PreTrainedModel, *, trained: bool = False) -> int:
+    """Parameters of a model, tied ones once; or only those that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
 
 
 def estimate(
@@ -68,15 +69,15 @@ def estimate(
 
     ``teacher`` is the student where the teacher is made of it.
     """
-    weights = num_parameters(student)
+    weights, trained = num_parameters(student), num_parameters(student, trained=True)
     copied = config.student.dtype != "float32"
     fixed = {
         "student weights": 4 * weights,
-        "optimiser": 8 * weights,
+        "optimiser": 8 * trained,
         "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
     }
     training = {
-        "gradients": 4 * weights,
+        "gradients": 4 * trained,
         "activations": _activations(config, student, prompts),
         "loss": _loss(config, student, teacher, prompts),
     }
@@ -87,8 +88,8 @@ def estimate(
         dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
-        shared = isinstance(config.teacher, StudentTeacher)
-        fixed["teacher weights"] = 0 if shared else _BYTES[dtype] * num_parameters(teacher)
+        shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
+        fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
@@ -134,6 +135,15 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
         "prompts read in": max(reader.read_in(rows) for reader in readers),
         "distributions": _JUDGED_ROWS * 4 * judged * readers[0].model.config.get_text_config().vocab_size,
     }
+
+
+def _teacher_bytes(config: RunConfig, teacher: PreTrainedModel, width: int) -> int:
+    """Those of its weights; of linear layers but the head one or half a byte each where they are quantised."""
+    bits = {"int8": 8, "nf4": 4}.get(getattr(config.teacher, "quantization", None) or "", 8 * width)
+    head = teacher.get_output_embeddings()
+    layers = [layer for layer in teacher.modules() if isinstance(layer, nn.Linear) and layer is not head]
+    narrow = sum(layer.weight.numel() for layer in layers)
+    return (num_parameters(teacher) - narrow) * width + narrow * bits // 8
 
 
 def _longest_response(config: RunConfig, prompts: Prompts) -> int:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    ModelConfig,
+    RunConfig,
+    StudentModel,
+    StudentTeacher,
+    TeacherConfig,
+    TeacherModel,
+)
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
@@ -58,15 +66,22 @@ def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
 
 def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) -> PreTrainedModel | None:
     """The architecture without weights; None with what is wrong noted."""
+    from skd.models.adapters import Adapters
     from skd.models.arguments import require_attention
     from skd.models.blueprint import blueprint
+    from skd.models.quantized import require_quantization
     from skd.sampling.cache import context_length
 
     with part.noting():
         require_attention(model.attention)
+        if isinstance(model, TeacherModel):
+            require_quantization(model.quantization)
     with part.noting():
         built = blueprint(name, model.path, files)
         count = sum(parameter.numel() for parameter in built.parameters())
+        if isinstance(model, StudentModel) and (adapters := Adapters.of(model.lora, seed=0)) is not None:
+            adapters.add_to(built)
+            part.facts.append(f"{sum(p.numel() for p in built.parameters() if p.requires_grad):,} of adapters")
         part.facts[:0] = [type(built).__name__, f"{count:,} parameters", f"context {context_length(built):,}"]
         return built
     return None
@@ -95,8 +110,10 @@ def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel])
 
 def check_own_teacher(part: Part, config: RunConfig) -> None:
     """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
-    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
-        found = "is the student itself and reads the same prompts, so the two agree at every step"
+    own = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
+    if own and config.data.teacher_prompt is None:
+        when = "at every step" if isinstance(config.teacher, StudentTeacher) else "before the first step"
+        found = f"is the student itself and reads the same prompts, so the two agree {when}"
         remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
         part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 

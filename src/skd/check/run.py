@@ -150,7 +150,7 @@ def _prompts(
     memory, student = Part("resources"), found.built["student"]
     made = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
     teacher = student if made else found.built.get("teacher")
-    check_disk(memory, config, num_parameters(student))
+    check_disk(memory, config, num_parameters(student, trained=True))
     train = prompts.get("data.train")
     if train is not None:
         check_memory(memory, estimate(config, student, teacher, train), here)

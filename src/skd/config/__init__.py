@@ -3,7 +3,16 @@
 from skd.config.dump import config_digest, dump_config
 from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
-from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config.models import (
+    AdapterOffTeacher,
+    AverageTeacher,
+    LoraConfig,
+    ModelConfig,
+    StudentModel,
+    StudentTeacher,
+    TeacherConfig,
+    TeacherModel,
+)
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
@@ -14,12 +23,14 @@ from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, Re
 __all__ = [
     "ALIASES",
     "METHODS",
+    "AdapterOffTeacher",
     "AverageTeacher",
     "DataConfig",
     "DataSource",
     "FileSource",
     "GateConfig",
     "HubSource",
+    "LoraConfig",
     "LossConfig",
     "Method",
     "ModelConfig",
@@ -31,6 +42,7 @@ __all__ = [
     "SamplingConfig",
     "ScheduleConfig",
     "Sections",
+    "StudentModel",
     "StudentTeacher",
     "TargetConfig",
     "TaskSource",

@@ -7,9 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from skd.config.fields import InRange, PathText, Real, Section, Text, path_from_text
+from skd.config.fields import Count, InRange, PathText, Real, Section, Text, not_empty, path_from_text
 
-__all__ = ["AverageTeacher", "ModelConfig", "StudentTeacher", "TeacherConfig", "TeacherModel"]
+__all__ = [
+    "AdapterOffTeacher",
+    "AverageTeacher",
+    "LoraConfig",
+    "ModelConfig",
+    "StudentModel",
+    "StudentTeacher",
+    "TeacherConfig",
+    "TeacherModel",
+]
 
 
 class ModelConfig(Section):
@@ -30,11 +39,33 @@ class ModelConfig(Section):
         return path_from_text(value)
 
 
+class LoraConfig(Section):
+    """Adapters of low rank, which are trained in place of the weights (LoRA, arXiv 2106.09685); needs skd[lora]."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: Annotated[Real, AfterValidator(InRange(0, open_low=True))] = 32.0
+    """Adapters are multiplied by alpha / r."""
+    dropout: Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))] = 0.0
+    """Share of an adapter's inputs that is dropped in training."""
+    targets: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], AfterValidator(not_empty)] | None = None
+    """Last names of the linear layers that get adapters, such as q_proj; null for all but the head."""
+
+
+class StudentModel(ModelConfig):
+    """The model that is trained."""
+
+    lora: LoraConfig | None = None
+    """Train adapters and leave the weights as they are; the export has both in one. null trains the weights."""
+
+
 class TeacherModel(ModelConfig):
     """A model of its own as teacher."""
 
     kind: Literal["model"] = "model"
-    """model; student or average for a teacher made of the student."""
+    """model; student, average or adapter_off for a teacher made of the student."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Bits of its linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; needs skd[quantized]."""
 
 
 class StudentTeacher(Section):
@@ -42,6 +73,13 @@ class StudentTeacher(Section):
 
     kind: Literal["student"]
     """student; average for its moving average, model for another model."""
+
+
+class AdapterOffTeacher(Section):
+    """The student with its adapters off as teacher: a frozen copy of the start that takes no memory."""
+
+    kind: Literal["adapter_off"]
+    """adapter_off; student for the current weights, average for their average, model for another model."""
 
 
 class AverageTeacher(Section):
@@ -59,7 +97,7 @@ def _teacher_from_text(value: Any) -> Any:
 
 
 TeacherConfig = Annotated[
-    TeacherModel | StudentTeacher | AverageTeacher,
+    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher,
     Field(discriminator="kind"),
     BeforeValidator(_teacher_from_text),
 ]

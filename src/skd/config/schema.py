@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
-from skd.config.models import ModelConfig, TeacherConfig, TeacherModel
+from skd.config.models import ModelConfig, StudentModel, TeacherConfig, TeacherModel
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
@@ -154,7 +154,7 @@ class RunConfig(Section):
     """A bundle of policy, objective and sampling settings; what is written below goes first."""
     teacher: TeacherConfig | None = None
     """The frozen model that is learned from, or how it is made of the student; null for sft."""
-    student: ModelConfig
+    student: StudentModel
     """The model that is trained."""
     data: DataConfig
     """Prompts and references."""

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 
 from skd.errors import ModelError, Problem
 from skd.model_files import reason
+from skd.models.adapters import merged
 from skd.models.load import without_progress_bars
 from skd.models.pair import Pair
 
@@ -20,14 +21,15 @@ __all__ = ["export_student", "rehearse_export"]
 def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
     """Write the student's weights, configs and tokenizer with a model card, replacing ``directory`` as a whole.
 
-    The generation config holds every stop id, so that other tools stop where training stopped.
+    Adapters are merged into the weights. The generation config holds every stop id, so that other tools stop where
+    training stopped.
     """
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}-{os.getpid()}")
     pair.student.generation_config = _savable(pair.student.generation_config, sorted(pair.stop_ids))
     with without_progress_bars():
-        pair.student.save_pretrained(beside)
+        merged(pair.student).save_pretrained(beside)
     pair.tokenizer.save_pretrained(beside)
     (beside / "README.md").write_text(card, encoding="utf-8")
     if target.exists():

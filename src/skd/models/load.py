@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, joined
 from skd.model_files import explain, model_files, require_directory
+from skd.models.quantized import quantized_loading, require_quantization
 
 __all__ = [
     "attention_of",
@@ -31,7 +32,13 @@ _REWINDABLE = frozenset({"full_attention", "sliding_attention"})
 
 
 def load_model(
-    name: str, path: str | Path, revision: str | None, dtype: torch.dtype, attention: str, device: torch.device
+    name: str,
+    path: str | Path,
+    revision: str | None,
+    dtype: torch.dtype,
+    attention: str,
+    device: torch.device,
+    quantization: str | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model in eval mode. ``name`` is its part ("teacher" or "student") in messages.
 
@@ -41,6 +48,7 @@ def load_model(
     if files is None:
         raise joined(errors)
     path = resolve_model_path(str(path))
+    require_quantization(quantization)
     attention = attention_of(files.config, attention)
     model, info = guarded(
         name,
@@ -55,6 +63,7 @@ def load_model(
             # Refused below, together with what is missing, in place of a pointer to a table that is not shown.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **quantized_loading(quantization, dtype, device),
         ),
     )
     require_whole(name, path, info)

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skd.errors import ConfigError, ModelError, Problem
+from skd.models.adapters import Adapters
 from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
@@ -86,9 +87,10 @@ class Pair:
         """Copy the student's master weights into its sampling copy."""
         if self.sampling_student is self.student:
             return
-        masters = dict(self.student.named_parameters())
-        for name, copied in self.sampling_student.named_parameters():
-            copied.copy_(masters[name])
+        copies = dict(self.sampling_student.named_parameters())
+        for name, master in self.student.named_parameters():
+            if master.requires_grad:
+                copies[name].copy_(master)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -141,6 +143,8 @@ def load_pair(
     teacher_dtype: str = "float32",
     sample_dtype: str = "float32",
     attention: str = "sdpa",
+    adapters: Adapters | None = None,
+    teacher_quantization: str | None = None,
     device: str | torch.device = "auto",
 ) -> Pair:
     """Load two causal language models (local directories, Hub ids, or ``builtin:TASK/ROLE``) as a pair.
@@ -152,7 +156,8 @@ def load_pair(
     reproduce the model's own logits is checked here, on a probe.
 
     teacher_dtype, sample_dtype: "float32" or "bfloat16". attention: "sdpa", "eager" or "flash_attention_2", of the
-    training forward. device: "auto", "cpu", "cuda" or "cuda:N".
+    training forward. adapters: added to the student and trained in place of its weights. teacher_quantization: "int8"
+    or "nf4" for a teacher with fewer bits (``skd.models.quantized``). device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises ConfigError for an argument outside its choices, ModelError or RemoteError for a model or tokenizer that
     cannot be used.
@@ -165,16 +170,23 @@ def load_pair(
     tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
+    if adapters is not None:
+        adapters.add_to(student_model)
+        origin["student"] |= {"adapters": str(adapters)}
     own_teacher = None if teacher is None or isinstance(teacher, str | Path) else teacher
     if own_teacher is not None:
         teacher_model = own_teacher.made_from(student_model)
         origin["teacher"] = origin["student"] | {"made": own_teacher.title}
     elif isinstance(teacher, str | Path):
-        teacher_model = load_model("teacher", teacher, teacher_revision, teacher_type, "sdpa", where)
+        teacher_model = load_model(
+            "teacher", teacher, teacher_revision, teacher_type, "sdpa", where, teacher_quantization
+        )
         teacher_model.requires_grad_(False)
         tokenizers["teacher"] = load_tokenizer("teacher", teacher, _commit(teacher_model, teacher_revision))
         models["teacher"] = teacher_model
         origin["teacher"] = provenance(teacher, teacher_model)
+        if teacher_quantization is not None:
+            origin["teacher"] |= {"quantization": teacher_quantization}
     vocab_size = shared_vocab_size(tokenizers, models)
     for name, model in models.items():
         check_head(model, name, vocab_size)

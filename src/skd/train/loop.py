@@ -18,7 +18,7 @@ from skd.faults import point
 from skd.files import write_atomic
 from skd.models import Pair, export_student
 from skd.models.card import model_card
-from skd.train.checkpoint import TrainState, disk_faults, load, require_space, save
+from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
@@ -37,9 +37,11 @@ from skd.train.tensors import (
     restore_student,
     student_tensors,
 )
+from skd.train.trace import Trace
 from skd.train.trackers import Destination, Trackers
 from skd.train.validate import pieces_of, validate
 from skd.train.watch import Watch
+from skd.types import Prompts
 from skd.versions import versions
 
 __all__ = ["Callback", "Measure", "TrainResult", "train"]
@@ -74,6 +76,7 @@ def train(
     measure: Measure | None = None,
     callbacks: Sequence[Callback] = (),
     checked: Checked | None = None,
+    profile: int = 0,
     display: bool = True,
 ) -> TrainResult:
     """Train a student by any method, from start to end or from where an earlier run stopped.
@@ -90,6 +93,7 @@ def train(
         callbacks: called on the main process with every row of metrics.jsonl once it is written; what one raises ends
             the run, and the same call goes on from its last checkpoint.
         checked: what ``skd.check.check`` found for this configuration; it is called first where this is not given.
+        profile: write a trace of this many steps to ``trace.json`` of the run directory.
         display: show progress and samples on standard error.
 
     Raises:
@@ -111,6 +115,8 @@ def train(
         shown.say(warning)
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
         checkpoint = find_start(run_dir, config, resume, shown.say)
+        if checkpoint and isinstance(prompts, Prompts):
+            _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
         if run.world_size == 1:
             # With several processes one of them must not leave in the middle of a step: the others would wait for it.
@@ -120,12 +126,16 @@ def train(
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
         watch = Watch.over(run.policy, run.pair.student)
-        with _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log:
+        with (
+            _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
+            Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
+        ):
             try:
                 if state.validation_pending:
                     state = _validated(run, state, measure, log)
                 while state.step < run.total_steps:
                     report = train_step(run, state.step)
+                    trace.stepped()
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
@@ -231,14 +241,12 @@ def _first_state(run: Run) -> TrainState:
 def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
     """The state of a checkpoint, with its weights and optimizer state put into the run.
 
-    Raises CheckpointError (SKD-K14) when data or models are not those the run was started with.
+    Raises CheckpointError when data (SKD-D13) or models (SKD-K14) are not those the run was started with.
     """
     state, weights, moments = load(checkpoint)
     now = _first_state(run)
     refuse_differences(checkpoint, differences({"models": state.provenance}, {"models": now.provenance}), shown.say)
-    if state.data_fingerprint != now.data_fingerprint:
-        found = "the training rows are not those the run was started with"
-        raise CheckpointError(Problem("SKD-K14", str(checkpoint), found, "put them back, or choose another output"))
+    _require_same_rows(checkpoint, run.prompts)
     restore_student(run.pair.student, weights, checkpoint)
     moments = restore_average(run.pair, moments, checkpoint)
     restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
@@ -252,6 +260,12 @@ def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
         best_step=state.best_step,
         validation_pending=state.validation_pending and run.validation is not None,
     )
+
+
+def _require_same_rows(checkpoint: Path, prompts: Prompts) -> None:
+    if read_state(checkpoint).data_fingerprint != fingerprint(prompts):
+        found = "the training rows are not those the run was started with"
+        raise CheckpointError(Problem("SKD-D13", str(checkpoint), found, "put them back, or choose another output"))
 
 
 def _advanced(run: Run, state: TrainState) -> TrainState:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a flag that is read between steps, and between rounds of the sampler."""
+"""SIGTERM, SIGINT and SIGHUP as a flag that is read between steps, and between rounds of the sampler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skd.faults import point
 
 __all__ = ["Interrupted", "StopSignal"]
 
-_WATCHED = (signal.SIGTERM, signal.SIGINT)
+_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(Exception):
@@ -24,7 +24,9 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Inside the block the first SIGTERM or SIGINT only sets ``number``; a second one ends the process at once.
+    """Inside the block the first SIGTERM, SIGINT or SIGHUP only sets ``number``; a second ends the process at once.
+
+    A SIGHUP that is ignored stays so: that is what ``nohup`` asks for.
 
     Leaving at once does no damage, since a save is whole or absent. Outside the main thread, where Python lets nobody
     set handlers, the flag stays unset.
@@ -37,7 +39,9 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {watched: signal.signal(watched, self._arrived) for watched in _WATCHED}
+            ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            watched = [number for number in _WATCHED if not (ignored and number == signal.SIGHUP)]
+            self._before = {number: signal.signal(number, self._arrived) for number in watched}
         return self
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:

@@ -26,13 +26,20 @@ _SLOTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def student_tensors(student: nn.Module) -> dict[str, Tensor]:
-    """Every parameter by name, tied ones once. The tensors share memory with the model."""
-    return {name: parameter.detach() for name, parameter in student.named_parameters()}
+    """Every trained parameter by name, tied ones once; of a student with adapters, those alone. Shares memory."""
+    return {name: parameter.detach() for name, parameter in _trained(student).items()}
 
 
 def restore_student(student: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Copy saved weights into the model. Raises CheckpointError (SKD-K05) unless names and shapes are the model's."""
-    parameters = dict(student.named_parameters())
+    _restore(_trained(student), tensors, source)
+
+
+def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+
+
+def _restore(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path) -> None:
     _require_same(set(tensors), set(parameters), source, "weights")
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -44,14 +51,20 @@ def average_tensors(pair: Pair) -> dict[str, Tensor]:
     """The weights of a teacher that is an average of the student, as ``average.NAME``; none of any other teacher."""
     if pair.own_teacher is None or not pair.own_teacher.has_weights:
         return {}
-    return {f"{_AVERAGE}{name}": tensor for name, tensor in student_tensors(pair.required_teacher).items()}
+    return {f"{_AVERAGE}{name}": parameter.detach() for name, parameter in _averaged(pair).items()}
+
+
+def _averaged(pair: Pair) -> dict[str, nn.Parameter]:
+    """The parameters of a moving average that move: those that the student trains."""
+    parameters = dict(pair.required_teacher.named_parameters())
+    return {name: parameters[name] for name in _trained(pair.student)}
 
 
 def restore_average(pair: Pair, tensors: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
     """Put a saved average back, if there is one; returns the tensors that are not its own. Raises CheckpointError."""
     saved = {name.removeprefix(_AVERAGE): tensors[name] for name in tensors if name.startswith(_AVERAGE)}
     if average_tensors(pair):
-        restore_student(pair.required_teacher, saved, source)
+        _restore(_averaged(pair), saved, source)
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_AVERAGE)}
 
 
