@@ -71,7 +71,7 @@ def _warm_up(room: str) -> None:
         **{role: f"builtin:number_words/{role}" for role in ("teacher", "student")},
         "data": {"train": source},
         "sampling": {"max_new_tokens": 4},
-        "train": {"max_steps": 1, "tensorboard": False},
+        "train": {"max_steps": 1, "trackers": []},
         "output": f"{room}/warm",
     }
     train(config, display=False)
@@ -96,7 +96,7 @@ def _settings(directory: Path, method: str) -> dict[str, Any]:
         "student": str(directory / "student"),
         "data": {"train": str(directory / "rows.jsonl")},
         "sampling": {"max_new_tokens": TOKENS},
-        "train": {"batch_size": BATCH, "max_steps": 2, "tensorboard": False},
+        "train": {"batch_size": BATCH, "max_steps": 2, "trackers": []},
         "output": tempfile.mkdtemp(dir=directory),
     }
 

@@ -64,7 +64,7 @@ class Toy:
         """
         source = {"path": str(self.directory / "rows.jsonl")}
         keys = {"max_steps": STEPS, "batch_size": 4, "lr": 0.01, "seed": 3, "save_every": SAVE_EVERY}
-        shown = {"samples_every": 5, "validate_every": 20, "validation_prompts": 4, "tensorboard": False}
+        shown = {"samples_every": 5, "validate_every": 20, "validation_prompts": 4, "trackers": []}
         return {
             "teacher": str(self.directory / "teacher"),
             "student": str(self.directory / "student"),

@@ -93,7 +93,7 @@ class Contestants:
                 "warmup": 0.0,
                 "schedule": "constant",
                 "precision": "bf16" if work["dtype"] == "bfloat16" else "fp32",
-                "tensorboard": False,
+                "trackers": [],
             },
             "output": str(self.directory / name),
         }

@@ -253,7 +253,7 @@ def test_train_starts_with_the_same_check(bench: Bench, capsys: pytest.CaptureFi
 
 def test_train_uses_what_the_check_has_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read and encoded once: the files can go as soon as the check is done."""
-    config = load_config("run.yaml", ["train.tensorboard=false"])
+    config = load_config("run.yaml", ["train.trackers=[]"])
     found = check(config)
     found.require()
     (bench.root / "train.jsonl").unlink()

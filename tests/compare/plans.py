@@ -24,7 +24,7 @@ PLAN: dict[str, Any] = {
             "batch_size": 4,
             "max_steps": 2,
             "validate_every": 1,
-            "tensorboard": False,
+            "trackers": [],
             "samples_every": None,
         },
     },

@@ -109,8 +109,8 @@ ONE_PROBLEM = [
     ("train: {batch_size: yes}", "C06] train.yaml:1: train.batch_size is the boolean yes, expected a whole number"),
     ("train: {lr: true}", "C06] train.yaml:1: train.lr is the boolean true, expected a number; write for example"),
     (
-        "train: {tensorboard: 1}",
-        "C06] train.yaml:1: train.tensorboard is 1, expected true or false; write for example train.tensorboard: true",
+        "train: {gradient_checkpointing: 1}",
+        "C06] train.yaml:1: train.gradient_checkpointing is 1, expected true or false; write for example",
     ),
     ("train: 5", "C06] train.yaml:1: train is 5, expected a mapping of keys to values; write the keys of train on"),
     ("output:", "C06] train.yaml:1: output is empty (null), expected text; write for example output: runs/skd"),

@@ -205,7 +205,7 @@ def test_the_handbook_file_is_the_run_it_describes():
     assert (train.epochs, train.max_steps, train.seed, train.keep) == (3.0, None, 42, 10)
     assert (train.validate_every, train.save_every, train.precision) == (16, 16, "bf16")
     assert train.gradient_checkpointing
-    assert train.tensorboard
+    assert train.trackers == ("tensorboard", "wandb")
     assert config.output == "gemma-2b-it-summ-1k"
 
 
@@ -232,7 +232,7 @@ SFT_CHANGES = {
     "max_steps": (7, lambda c: c.train.max_steps == 7),
     "num_train_epochs": (1, lambda c: c.train.epochs == 1),
     "output_dir": ("o", lambda c: c.output == "o"),
-    "report_to": (["wandb"], lambda c: not c.train.tensorboard),
+    "report_to": (["wandb"], lambda c: c.train.trackers == ("wandb",)),
     "save_steps": (3, lambda c: c.train.save_every == 3),
     "save_strategy": ("epoch", lambda c: c.train.save_every is None),
     "save_total_limit": (1, lambda c: c.train.keep == 1),

@@ -72,7 +72,7 @@ def test_a_run(models, tmp_path, quantization):
         "student": str(models / "student"),
         "data": {"train": "rows.json"},
         "sampling": {"max_new_tokens": 5},
-        "train": {"max_steps": 2, "batch_size": 3, "lr": 0.01, "tensorboard": False},
+        "train": {"max_steps": 2, "batch_size": 3, "lr": 0.01, "trackers": []},
         "output": str(tmp_path / "run"),
     }
     assert train(config, prompts=ROWS, display=False).step == 2

@@ -68,5 +68,5 @@ def small(config: RunConfig, models: Path, rows: Path, output: Path) -> RunConfi
             values[role] = ModelConfig(**{**values[role], "path": str(models / role), "revision": None}).model_dump()
     values["data"] |= {"train": source, "validation": source}
     values["sampling"] |= {"max_new_tokens": 4}
-    values["train"] |= {"max_steps": 2, "batch_size": 2, "tensorboard": False}
+    values["train"] |= {"max_steps": 2, "batch_size": 2, "trackers": []}
     return RunConfig.model_validate(values | {"output": str(output)})

@@ -14,7 +14,7 @@ from skd.data.make.__main__ import main as make_data
 from tests.data.make.sources import catalogue
 from tests.recipes.scripts import RECIPES, script
 
-SHORT = ["train.max_steps=2", "train.batch_size=2", "train.validate_every=null", "train.tensorboard=false"]
+SHORT = ["train.max_steps=2", "train.batch_size=2", "train.validate_every=null", "train.trackers=[]"]
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_every_method_names_a_recipe_that_runs_it(method, tmp_path, caplog):
     assert config.method == method
     assert config.output == f"runs/number_words/{method}"
     assert (config.teacher is None) == (method == "sft")
-    changes = {"train.max_steps": 2, "train.batch_size": 4, "train.tensorboard": False}
+    changes = {"train.max_steps": 2, "train.batch_size": 4, "train.trackers": []}
     changes |= {"data.validation.size": 8, "output": str(tmp_path / "run")}
     with caplog.at_level(logging.WARNING):
         assert train(config, overrides=changes, display=False).step == 2

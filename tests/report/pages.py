@@ -74,7 +74,7 @@ QUICKSTART_FIELDS = ["t", "s", "k", "name", "prompt", "reference", "command", "k
 def run_directory(directory: Path, text):
     directory.mkdir(parents=True)
     ranges = {"from": [0, 4], "kept": [3, 1], "replaced": [1, 1], "tokens": [4, 2], "written": [1, 1]}
-    own = {"metric " + text: 1.0, "by_position": ranges, "seconds_draft": 0.5, "seconds_train": 1.0, "tokens": 6}
+    own = {"metric " + text: 1.0, "by_position": ranges, "seconds_draft": 0.5, "seconds_forward": 1.0, "tokens": 6}
     rows = [{"step": i, "loss": 1 / (i + 1), **own, "validation": {"loss": 1.0}} for i in range(3)]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for step in (0, 2):

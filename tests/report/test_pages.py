@@ -127,19 +127,19 @@ def test_the_largest_run_stays_below_five_megabytes(tmp_path):
     top = [[pieces[i], 0.2] for i in range(5)]
     long = {
         "prompt": "p" * 5_000,
-        "pieces": [pieces[i % 997] for i in range(2_000)],
-        "authors": [1 + i % 2 for i in range(2_000)],
-        "divergence": [0.12345] * 2_000,
-        "teacher_top": [top] * 2_000,
-        "student_top": [top] * 2_000,
+        "pieces": [pieces[i % 997] for i in range(400)],
+        "authors": [1 + i % 2 for i in range(400)],
+        "divergence": [0.12345] * 400,
+        "teacher_top": [top] * 400,
+        "student_top": [top] * 400,
     }
     runs = [run_directory(tmp_path / f"run-{i}", "x" * 100) for i in range(3)]
-    rows = [{"step": i, **{f"{key}{i % 40}": i / 7 for key in ("loss", "a", "b")}} for i in range(20_000)]
+    rows = [{"step": i, **{f"{key}{i % 40}": i / 7 for key in ("loss", "a", "b")}} for i in range(5_000)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     for run in runs:
         (run / "metrics.jsonl").write_text(lines)
         (run / "config.yaml").write_text("key: value\n" * 50_000)
-        for step in range(0, 300, 10):
+        for step in range(0, 120, 10):
             view = {"step": step, "responses": [{**long, "prompt": f"{i} {long['prompt']}"} for i in range(20)]}
             (run / "tokens" / f"step-{step}.json").write_text(json.dumps(view))
     for page in (render_runs(runs[:1]), render_runs(runs)):

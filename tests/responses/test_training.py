@@ -110,7 +110,7 @@ def test_from_the_command_line_with_the_built_in_pair(tmp_path, capsys):
     assert f"{files}: 20 responses, " in capsys.readouterr().out
     source = f"{{kind: responses, path: {files}}}"
     changes = ["teacher=null", "policy=data_set", f"data.train={source}", f"data.validation={source}"]
-    changes += ["train.max_steps=3", "train.batch_size=8", "train.tensorboard=false", f"output={run}"]
+    changes += ["train.max_steps=3", "train.batch_size=8", "train.trackers=[]", f"output={run}"]
     assert main(["train", recipe, *changes]) == 0
     assert main(["evaluate", run, "--size", "20"]) == 0
     assert "20" in capsys.readouterr().out

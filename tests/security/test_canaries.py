@@ -163,7 +163,7 @@ def test_a_file_name_is_no_command(bench: Bench, canary: Path) -> None:
 
 def test_a_hostile_checkpoint_is_refused(bench: Bench, canary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every file of a checkpoint in turn replaced by a pickle: exit 5 each time, and nothing is unpickled."""
-    assert main(["train", "run.yaml", "train.tensorboard=false", "train.max_steps=1"]) == 0
+    assert main(["train", "run.yaml", "train.trackers=[]", "train.max_steps=1"]) == 0
     whole = bench.root / "whole"
     (bench.root / "runs/x/checkpoints").rename(whole)
     names = sorted(path.name for path in next(whole.iterdir()).iterdir())
@@ -171,7 +171,7 @@ def test_a_hostile_checkpoint_is_refused(bench: Bench, canary: Path, capsys: pyt
     for name in names:
         shutil.copytree(whole, bench.root / "runs/x/checkpoints")
         (bench.root / "runs/x/checkpoints/step-1" / name).write_bytes(pickle.dumps(Bomb(canary)))
-        assert main(["train", "run.yaml", "train.tensorboard=false", "train.max_steps=2"]) == 5, name
+        assert main(["train", "run.yaml", "train.trackers=[]", "train.max_steps=2"]) == 5, name
         assert "error[SKD-K06]" in capsys.readouterr().err
         shutil.rmtree(bench.root / "runs/x/checkpoints")
     assert not canary.exists()

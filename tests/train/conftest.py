@@ -47,7 +47,7 @@ def settings(models: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "student": str(models / student),
             "data": {"train": "rows.json"},
             "sampling": {"max_new_tokens": 5, "slots": 4, "student": {"temperature": 1.0, "top_p": 1.0}},
-            "train": {**keys, "validate_every": 3, "validation_prompts": 4, "tensorboard": False, **train_keys},
+            "train": {**keys, "validate_every": 3, "validation_prompts": 4, "trackers": [], **train_keys},
             "output": str(tmp_path / "run"),
         }
 

@@ -47,7 +47,7 @@ def config_in(places: Path, output: Path, train_on: str, **keys: Any) -> dict[st
         "student": str(places / "student"),
         "data": {"train": str(places / "chats.jsonl"), "train_on": train_on},
         "sampling": {"max_new_tokens": 4},
-        "train": {"max_steps": 2, "batch_size": 3, "lr": 1e-3, "tensorboard": False, "validate_every": None},
+        "train": {"max_steps": 2, "batch_size": 3, "lr": 1e-3, "trackers": [], "validate_every": None},
         "output": str(output),
         **keys,
     }

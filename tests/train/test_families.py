@@ -36,7 +36,7 @@ def test_two_steps_export_and_reload(places, tmp_path, method, family):
         "student": str(places / family / "student"),
         "data": {"train": "rows.json"},
         "sampling": {"max_new_tokens": 5},
-        "train": {"max_steps": 2, "batch_size": 3, "lr": 0.01, "validate_every": None, "tensorboard": False},
+        "train": {"max_steps": 2, "batch_size": 3, "lr": 0.01, "validate_every": None, "trackers": []},
         "output": str(tmp_path),
     }
     pair = skd.load_pair(config["teacher"], config["student"], device="cpu")

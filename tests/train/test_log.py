@@ -29,7 +29,7 @@ def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path):
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path):
-    with RunLog(tmp_path, after_step=-1, tensorboard=False) as log:
+    with RunLog(tmp_path, after_step=-1) as log:
         log.training(1, {"loss": float("nan"), "tokens": 3})
         log.validation(1, {"loss": float("inf")})
     assert rows(tmp_path / "metrics.jsonl") == [
@@ -40,25 +40,13 @@ def test_numbers_that_json_does_not_have_become_null(tmp_path):
 
 def test_a_fresh_start_empties_what_an_earlier_one_left(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation": {}}\n{"step": 1}\n')
-    with RunLog(tmp_path, after_step=-1, tensorboard=False):
+    with RunLog(tmp_path, after_step=-1):
         pass
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with RunLog(tmp_path, after_step=-1, tensorboard=True) as log:
-        log.training(1, {"loss": 0.5, "acceptance_rate": None})
-        log.validation(1, {"loss": 0.25})
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert events.Tags()["scalars"] == ["train/loss", "validation/loss"]
-    assert events.Scalars("validation/loss")[0].value == 0.25
-
-
 def test_other_ranks_write_nothing(tmp_path):
-    with RunLog(tmp_path, after_step=-1, tensorboard=True, enabled=False) as log:
+    with RunLog(tmp_path, after_step=-1, trackers=None, enabled=False) as log:
         log.training(1, {"loss": 0.5})
         log.sync()
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +74,7 @@ class FullDisk:
 
 def test_a_full_disk_is_said_once_and_rows_wait_for_it(tmp_path):
     said = []
-    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=said.append) as log:
+    with RunLog(tmp_path, after_step=-1, say=said.append) as log:
         log.training(1, {"loss": 0.5})
         full = log._files["metrics"]._file = FullDisk(log._files["metrics"]._file)
         for step in (2, 3):
@@ -103,7 +91,7 @@ def test_a_full_disk_is_said_once_and_rows_wait_for_it(tmp_path):
 
 
 def test_rows_that_still_wait_at_the_end_are_no_error(tmp_path):
-    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=lambda text: None) as log:
+    with RunLog(tmp_path, after_step=-1, say=lambda text: None) as log:
         log._files["metrics"]._file = FullDisk(log._files["metrics"]._file)
         log.training(1, {"loss": 0.5})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"ste'
@@ -112,7 +100,7 @@ def test_rows_that_still_wait_at_the_end_are_no_error(tmp_path):
 def test_the_token_view_may_fail_too(tmp_path):
     said = []
     (tmp_path / "tokens").write_text("in the way")
-    with RunLog(tmp_path, after_step=-1, tensorboard=False, say=said.append) as log:
+    with RunLog(tmp_path, after_step=-1, say=said.append) as log:
         log.tokens(3, {"responses": []})
     assert len(said) == 1
     assert f"{tmp_path}/tokens: cannot be written" in said[0]
@@ -121,6 +109,6 @@ def test_the_token_view_may_fail_too(tmp_path):
 def test_a_validation_that_is_to_be_done_again_is_dropped(tmp_path):
     text = '{"step": 2}\n{"step": 2, "validation": {}}\n'
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "validation": {}}\n' + text)
-    with RunLog(tmp_path, after_step=2, tensorboard=False, validated=False):
+    with RunLog(tmp_path, after_step=2, validated=False):
         pass
     assert rows(tmp_path / "metrics.jsonl") == [{"step": 1, "validation": {}}, {"step": 2}]

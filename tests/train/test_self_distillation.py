@@ -181,7 +181,7 @@ def test_a_config_says_it_all(tmp_path, teacher):
             "teacher_prompt": "{prompt} {response}",
         },
         "sampling": {"max_new_tokens": 6},
-        "train": {"max_steps": 2, "batch_size": 4, "tensorboard": False},
+        "train": {"max_steps": 2, "batch_size": 4, "trackers": []},
         "output": str(tmp_path / "run"),
     }
     result = train(config, display=False)

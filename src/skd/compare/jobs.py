@@ -23,7 +23,7 @@ __all__ = ["NO_MATTER", "Job", "State", "digest", "read_record", "refuse_stale",
 
 Record = dict[str, Any]
 IDENTITY, RECORD = "identity.json", "record.json"
-NO_MATTER: Any = {"output": True, "train": {"samples_every", "tensorboard", "keep", "save_every"}}
+NO_MATTER: Any = {"output": True, "train": {"samples_every", "trackers", "keep", "save_every"}}
 """Of a config: what changes nothing in the result."""
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "WarpConfig",
 ]
 
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 FORMAT = 1
 """Version of the config file that this release reads."""
 
@@ -124,8 +125,8 @@ class TrainConfig(Section):
     """Newest checkpoints kept, besides the best one."""
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
-    tensorboard: Flag = True
-    """Write TensorBoard events beside metrics.jsonl."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Programs that get a copy of the numbers; one that fails stops no run."""
 
     def num_steps(self, num_prompts: int) -> int:
         """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""

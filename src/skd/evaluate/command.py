@@ -42,14 +42,19 @@ def measure(model: str, options: EvaluateOptions) -> None:
     choices = choices_of(options)
     require_known(choices)
     from skd.evaluate.comet import Comet
+    from skd.evaluate.ranks import Ranks
     from skd.evaluate.run import Decoding, evaluate_tasks
 
+    ranks = Ranks.of_launcher()
     decoding = Decoding(options.temperature, options.seed, options.slots, options.long_prompts)
     comet = None if options.comet is None else Comet(options.comet, options.comet_model)
     outs = _outs(options.out, choices)
-    results = evaluate_tasks(model, choices, outs, decoding, teacher=options.teacher, comet=comet, show_progress=True)
+    results = evaluate_tasks(
+        model, choices, outs, decoding, teacher=options.teacher, comet=comet, show_progress=True, ranks=ranks
+    )
     for result in results:
-        print("\n".join(result.lines()), flush=True)
+        if ranks.is_main:
+            print("\n".join(result.lines()), flush=True)
 
 
 def grade_answers(path: Path) -> None:

@@ -12,6 +12,7 @@ from skd.data.rows import Split
 from skd.evaluate.comet import Comet
 from skd.evaluate.grade import open_grader
 from skd.evaluate.progress import progress
+from skd.evaluate.ranks import Ranks
 from skd.evaluate.samples import Sample, Samples
 from skd.evaluate.scores import Finding, Score, item_score
 from skd.evaluate.workload import Choice, Workload, workload
@@ -21,6 +22,8 @@ from skd.types import Prompts
 from skd.versions import commit, versions
 
 if TYPE_CHECKING:
+    import torch
+
     from skd.models.pair import Pair
 
 __all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
@@ -162,11 +165,16 @@ def evaluate_tasks(
     teacher: str | Path | None = None,
     comet: Comet | None = None,
     show_progress: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a value
 ) -> Iterator[EvaluationResult]:
     """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``.
 
     teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
+    ranks: the processes that share the items, all of which call this; the main one alone writes files, and alone
+    measures against the teacher and by COMET.
     """
+    if not ranks.is_main:
+        outs, comet, show_progress = [None] * len(outs), None, False
     for out in outs:
         if out is not None:
             require_writable(out)
@@ -174,14 +182,14 @@ def evaluate_tasks(
         workloads = [workload(choice, grader) for choice in choices]
         if comet is not None:
             comet.require([work for work in workloads if work.task])
-        pair = _loaded(model, teacher)
-        extra = Extra(comet, teacher is not None)
+        pair = _loaded(model, teacher if ranks.is_main else None, ranks.device)
+        extra = Extra(comet, teacher is not None and ranks.is_main)
         for work, out in zip(workloads, outs, strict=True):
-            yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress)
+            yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress, ranks)
 
 
 def _measured(
-    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, extra: Extra, show_progress: bool
+    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, extra: Extra, show_progress: bool, ranks: Ranks
 ) -> EvaluationResult:
     settings = {
         "temperature": decoding.temperature,
@@ -202,7 +210,7 @@ def _measured(
     }
     store = Samples(out, {key: provenance[key] for key in ("model", "decoding", "data")})
     started = time.perf_counter()
-    samples = _samples(pair, work, decoding, store, show_progress)
+    samples = _samples(pair, work, decoding, store, show_progress, ranks)
     seconds = time.perf_counter() - started
     responses = tuple(str(sample["response"]) for sample in samples)
     findings = tuple(dict(sample["finding"]) for sample in samples)
@@ -212,15 +220,19 @@ def _measured(
     return result
 
 
-def _samples(pair: Pair, work: Workload, decoding: Decoding, store: Samples, show_progress: bool) -> list[Sample]:
+def _samples(
+    pair: Pair, work: Workload, decoding: Decoding, store: Samples, show_progress: bool, ranks: Ranks
+) -> list[Sample]:
     """All samples, those of an earlier process first."""
     prompts = _prompts(pair, work, decoding)
-    samples = store.resume()
+    samples = ranks.gathered(store.resume())
     with progress(work.name, len(work.rows), len(samples), show_progress) as advance:
         while len(samples) < len(work.rows):
             first = len(samples)
-            chunk = range(first, min(first + CHUNKS * decoding.slots, len(work.rows)))
-            new = _written(pair, work, prompts.select(chunk), chunk, decoding)
+            chunk = range(first, min(first + CHUNKS * decoding.slots * ranks.size, len(work.rows)))
+            mine = ranks.share(chunk)
+            new = ranks.gathered(_written(pair, work, prompts.select(mine), mine, decoding) if mine else [])
+            new.sort(key=lambda sample: int(sample["item"]))
             store.append(new)
             samples += new
             advance(len(samples))
@@ -289,10 +301,10 @@ def _prompts(pair: Pair, work: Workload, decoding: Decoding, references: bool = 
     )
 
 
-def _loaded(model: Pair | str | Path, teacher: str | Path | None) -> Pair:
+def _loaded(model: Pair | str | Path, teacher: str | Path | None, device: str | torch.device) -> Pair:
     if not isinstance(model, str | Path):
         return model
     from skd.models.pair import load_pair
 
     student = Path(model) / "student"
-    return load_pair(teacher, student if student.is_dir() else model)
+    return load_pair(teacher, student if student.is_dir() else model, device=device)

@@ -164,7 +164,7 @@ def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
                 "max_steps": plan.steps,
                 "validate_every": 30,
                 "save_every": None,
-                "tensorboard": False,
+                "trackers": [],
                 "samples_every": None,
             },
             "output": str(output),

@@ -54,8 +54,11 @@ _CHARTS = (
 _SPLIT = {
     "seconds_draft": "student drafts",
     "seconds_judge": "teacher judges",
+    "seconds_evidence": "teacher's evidence",
     "seconds_rest": "rest of the sampling",
-    "seconds_train": "loss and update",
+    "seconds_forward": "loss",
+    "seconds_backward": "gradient",
+    "seconds_optimiser": "update",
 }
 _SPLIT_POINTS = 80
 _DRAWN = {key for chart in _CHARTS for key in chart.series} | set(_SPLIT)
@@ -147,7 +150,14 @@ def _time_split(run: Metrics) -> Figure | None:
     if len({len(part) for part in parts.values()}) != 1:
         return None
     numbers = {label: index for index, label in enumerate(parts)}
-    return figure("split", "Where the seconds go", parts, numbers, note="seconds per step, stacked", stacked=True)
+    return figure(
+        "split",
+        "Where the seconds go",
+        parts,
+        numbers,
+        note="seconds per step, stacked; prefill, data and idle time are apart",
+        stacked=True,
+    )
 
 
 def _averaged(points: Points) -> Points:

@@ -1,4 +1,4 @@
-"""What a run writes down, one JSON object per line, and a copy of the numbers for TensorBoard.
+"""What a run writes down, one JSON object per line, with copies for trackers.
 
 metrics.jsonl is the truth; trained.jsonl says which rows of the data each step trained; samples.jsonl holds a response
 now and then, to look at, and tokens/ what both models thought of the validation's responses.
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from skd.files import write_atomic
+from skd.train.trackers import Trackers
 
 __all__ = ["JsonLines", "Metrics", "RunLog"]
 
@@ -92,7 +93,8 @@ def _finite(value: Any) -> Any:
 class RunLog:
     """The logs of one run directory, continued after a step (see ``JsonLines``). Use it as a context manager.
 
-    ``say`` is told, once, that a log cannot be written; ``callbacks`` of every row of metrics. With ``enabled``
+    ``trackers`` get the same numbers and are closed at the end. ``say`` is told, once, that a log cannot be written;
+    ``callbacks`` of every row of metrics. With ``enabled``
     False (all ranks but the main one) nothing is opened or written.
     """
 
@@ -101,34 +103,27 @@ class RunLog:
         run_dir: Path,
         *,
         after_step: int,
-        tensorboard: bool,
+        trackers: Trackers | None = None,
         validated: bool = True,
         say: Callable[[str], None] = print,
         callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
         enabled: bool = True,
     ) -> None:
         self._run_dir, self._say, self._enabled, self._warned = run_dir, say, enabled, False
-        self._callbacks = callbacks
+        self._callbacks, self._trackers = callbacks, trackers if enabled else None
         names = ("metrics", "trained", "samples") if enabled else ()
         self._files = {
             name: JsonLines(run_dir / f"{name}.jsonl", after_step=after_step, validated=validated) for name in names
         }
-        self._board: Any = None
-        if tensorboard and enabled:
-            # Importing it costs a second, and most tests and quick runs do without.
-            from torch.utils.tensorboard import SummaryWriter
-
-            purge_step = max(after_step + 1, 0)
-            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge_step)
 
     def training(self, step: int, values: Metrics, positions: Mapping[str, Sequence[int]] | None = None) -> None:
         """A row ``{"step", "loss", ..., "by_position": {...}}`` of metrics.jsonl; see ``skd.train.positions``."""
-        self._to_board("train", step, values)
+        self._track("train", step, values)
         self._metrics({"step": step, **values, **({"by_position": dict(positions)} if positions else {})})
 
     def validation(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "validation": {"loss", ...}}`` of metrics.jsonl."""
-        self._to_board("validation", step, values)
+        self._track("validation", step, values)
         self._metrics({"step": step, "validation": dict(values)})
 
     def trained(self, step: int, epochs: Sequence[int], sample_ids: Sequence[int]) -> None:
@@ -147,6 +142,8 @@ class RunLog:
         with self._tolerant("tokens"):
             directory.mkdir(exist_ok=True)
             write_atomic(directory / f"step-{step}.json", json.dumps(view) + "\n")
+        if self._trackers is not None:
+            self._trackers.completions(step, view)
 
     def sync(self) -> None:
         """Make all rows durable: a checkpoint must not be ahead of the logs."""
@@ -164,13 +161,9 @@ class RunLog:
             with self._tolerant(f"{name}.jsonl"):
                 self._files[name].append(row)
 
-    def _to_board(self, group: str, step: int, values: Metrics) -> None:
-        if self._board is None:
-            return
-        with self._tolerant("tensorboard"):
-            for name, value in values.items():
-                if value is not None and math.isfinite(value):
-                    self._board.add_scalar(f"{group}/{name}", value, step)
+    def _track(self, group: str, step: int, values: Metrics) -> None:
+        if self._trackers is not None:
+            self._trackers.numbers(group, step, values)
 
     @contextmanager
     def _tolerant(self, name: str) -> Iterator[None]:
@@ -194,6 +187,5 @@ class RunLog:
     ) -> None:
         for file in self._files.values():
             file.close()
-        if self._board is not None:
-            with self._tolerant("tensorboard"):
-                self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()

@@ -38,6 +38,7 @@ from skd.train.tensors import (
     student_tensors,
 )
 from skd.train.trace import Trace
+from skd.train.trackers import Destination, Trackers
 from skd.train.validate import pieces_of, validate
 from skd.train.watch import Watch
 from skd.types import Prompts
@@ -168,12 +169,13 @@ def _opened(
     run: Run, state: TrainState, shown: Display, callbacks: Sequence[Callback], *, resumed: bool
 ) -> Iterator[RunLog]:
     """The logs and the display of a run, continued from a state."""
+    after_step = state.step if resumed else -1
     with (
         RunLog(
             run.run_dir,
-            after_step=state.step if resumed else -1,
+            after_step=after_step,
             validated=not state.validation_pending,
-            tensorboard=run.config.train.tensorboard,
+            trackers=_trackers(run, after_step, shown) if run.is_main else None,
             say=shown.say,
             callbacks=callbacks,
             enabled=run.is_main,
@@ -181,6 +183,11 @@ def _opened(
         shown.running(run.total_steps, state.step),
     ):
         yield log
+
+
+def _trackers(run: Run, after_step: int, shown: Display) -> Trackers:
+    destination = Destination(run.run_dir, run.config.model_dump(mode="json"), after_step)
+    return Trackers(run.config.train.trackers, destination, shown.say)
 
 
 def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog) -> TrainState:

@@ -23,7 +23,7 @@ _HARMLESS = frozenset(
     {
         "output",
         "train.samples_every",
-        "train.tensorboard",
+        "train.trackers",
         "train.keep",
         "train.save_every",
         # These three change rounding at most, and are what a user changes after running out of memory.

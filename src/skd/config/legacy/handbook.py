@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from skd.config.document import Document, KeyPath
 from skd.config.legacy.handlers import chosen, moved, unread, used_elsewhere
 from skd.config.legacy.translation import Handler, Translation
+from skd.config.schema import Tracker
 
 __all__ = ["is_handbook", "translate"]
+
+
+TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 
 def is_handbook(data: Any) -> bool:
@@ -79,11 +83,12 @@ def _every(path: str, strategy: str) -> Handler:
 
 
 def _report_to(translation: Translation, source: KeyPath, value: Any) -> None:
-    trackers = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    translation.put("train.tensorboard", "tensorboard" in trackers or "all" in trackers, source)
-    others = [str(name) for name in trackers if name not in {"tensorboard", "all", "none"}]
+    named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    trackers = ["tensorboard"] if "all" in named else [name for name in named if name in TRACKERS]
+    translation.put("train.trackers", trackers, source)
+    others = [str(name) for name in named if name not in {*TRACKERS, "all", "none"}]
     if others:
-        translation.note(source, f"names {', '.join(others)}: metrics are in metrics.jsonl and TensorBoard")
+        translation.note(source, f"names {', '.join(others)}: there is {', '.join(TRACKERS)}, and metrics.jsonl")
 
 
 def _remote_code(translation: Translation, source: KeyPath, value: Any) -> None:
