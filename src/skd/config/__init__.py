@@ -5,6 +5,7 @@ from skd.config.load import Reading, Sections, config_of, load_config, read_conf
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import (
     AverageTeacher,
+    HubConfig,
     LoraConfig,
     ModelConfig,
     StudentModel,
@@ -27,6 +28,7 @@ __all__ = [
     "DataSource",
     "FileSource",
     "GateConfig",
+    "HubConfig",
     "HubSource",
     "LoraConfig",
     "LossConfig",
