@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check mutants trust bench-loss clean
+.PHONY: help quickstart test check mutants trust bench bench-loss clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,14 @@ mutants: $(READY) ## break the core on purpose, one fault at a time; the tests m
 trust: $(READY) ## kill, damage, starve and interrupt runs, and compare their ends: SIZE=small or full
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m trust --size $(or $(SIZE),small) $(ARGS)
 
+bench: $(READY) ## training steps against TRL, the released code's cost and the speed of light; QUICK=1 is short
+	@$(BIN)/python -m benchmarks.speed $(if $(QUICK),--quick) $(ARGS)
+
 bench-loss: $(READY) ## time and peak memory of one loss call at a vocabulary of 262,144
 	@$(BIN)/python -m benchmarks.loss_memory
 
 clean: ## remove the environment, caches and build outputs; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests scripts trust -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

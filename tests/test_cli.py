@@ -106,14 +106,14 @@ def test_generates_defaults_are_the_papers(calls: list[Any]) -> None:
 
 def test_compare_passes_its_options(calls: list[Any]) -> None:
     assert main(["compare", "plan.yaml"]) == 0
-    assert main(["compare", "plan.yaml", "--redo"]) == 0
+    assert main(["compare", "plan.yaml", "seeds=[0]", "--redo"]) == 0
     assert main(["compare", "plan.yaml", "--report"]) == 0
     assert main(["compare", "plan.yaml", "--status"]) == 0
     assert calls == [
-        ("compare", ("plan.yaml",), {"redo": False, "only_report": False}),
-        ("compare", ("plan.yaml",), {"redo": True, "only_report": False}),
-        ("compare", ("plan.yaml",), {"redo": False, "only_report": True}),
-        ("states", ("plan.yaml",), {}),
+        ("compare", ("plan.yaml", []), {"redo": False, "only_report": False}),
+        ("compare", ("plan.yaml", ["seeds=[0]"]), {"redo": True, "only_report": False}),
+        ("compare", ("plan.yaml", []), {"redo": False, "only_report": True}),
+        ("states", ("plan.yaml", []), {}),
     ]
 
 
@@ -158,8 +158,12 @@ def test_grading_needs_no_model(calls: list[Any], output: Output) -> None:
 
 def test_report_says_where_the_page_is(calls: list[Any], output: Output) -> None:
     assert main(["report", "runs/x"]) == 0
-    assert calls == [("report", (Path("runs/x"),), {})]
-    assert output() == (f"{Path('runs/x/report.html')}\n", "")
+    assert main(["report", "a", "b", "--out", "c.html"]) == 0
+    assert [arguments for _, arguments, _ in calls] == [
+        ([Path("runs/x")], None),
+        ([Path("a"), Path("b")], Path("c.html")),
+    ]
+    assert output() == (f"{Path('runs/x/report.html')}\n" * 2, "")
 
 
 USAGE = [
@@ -189,8 +193,7 @@ USAGE = [
     ("generate --config c --to d --max-new-tokens 128", "--max-new-tokens is given with --config"),
     ("generate --config c --to d --evidence 64", "Invalid value for '--evidence': '64'; write for example top_k=64"),
     ("generate --config c --to d --evidence top_k=0", "Invalid value for '--evidence': 'top_k=0'"),
-    ("report a b", "error[SKD-L01] skd report: Got unexpected extra argument"),
-    ("report", "error[SKD-L01] skd report: Missing argument 'run'"),
+    ("report", "error[SKD-L01] skd report: Missing argument 'RUN...'"),
 ]
 
 

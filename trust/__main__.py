@@ -25,6 +25,7 @@ from trust.fuzz import fuzz
 from trust.kills import kills
 from trust.locks import locks
 from trust.mutations import mutations
+from trust.ranks import ranks
 from trust.repeats import repeats
 from trust.stops import stops
 from trust.tally import SIZES, Bench, Tally
@@ -34,6 +35,7 @@ from trust.wholes import Whole
 PARTS: Mapping[str, Callable[[Bench], Tally]] = {
     "kills": kills,
     "signals": stops,
+    "ranks": ranks,
     "disk": disk,
     "fuzz": fuzz,
     "repeats": repeats,
@@ -41,7 +43,18 @@ PARTS: Mapping[str, Callable[[Bench], Tally]] = {
     "locks": locks,
     "mutations": mutations,
 }
-FIGURES = ("kills", "kills_in_save", "mutations", "fuzzed", "signals", "disk_full", "locks", "repeats", "canaries")
+FIGURES = (
+    "kills",
+    "kills_in_save",
+    "mutations",
+    "fuzzed",
+    "signals",
+    "rank_changes",
+    "disk_full",
+    "locks",
+    "repeats",
+    "canaries",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -85,8 +85,8 @@ class Child:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def fork(work: Callable[[], int | None], directory: Path, *, hook: Hook | None = None) -> Child:
-    """Run ``work`` in a child, in ``directory``, with its output in ``directory``/log; its result is the exit code."""
+def fork(work: Callable[[], int | None], directory: Path, *, hook: Hook | None = None, log: str = "log") -> Child:
+    """Run ``work`` in a child, in ``directory``, with its output in the file ``log``; its result is the exit code."""
     directory.mkdir(parents=True, exist_ok=True)
     shared = mmap.mmap(-1, _NAME_BYTES)
     sys.stdout.flush()
@@ -94,21 +94,21 @@ def fork(work: Callable[[], int | None], directory: Path, *, hook: Hook | None =
     started = time.monotonic()
     pid = os.fork()
     if not pid:
-        os._exit(_in_child(work, directory, hook, shared))
-    return Child(pid, directory / "log", started, shared)
+        os._exit(_in_child(work, directory / log, hook, shared))
+    return Child(pid, directory / log, started, shared)
 
 
-def _in_child(work: Callable[[], int | None], directory: Path, hook: Hook | None, shared: mmap.mmap) -> int:
+def _in_child(work: Callable[[], int | None], log: Path, hook: Hook | None, shared: mmap.mmap) -> int:
     def reached(name: str) -> None:
         shared[:_NAME_BYTES] = name.encode().ljust(_NAME_BYTES, b"\0")
         if hook is not None:
             hook(name)
 
     try:
-        os.chdir(directory)
-        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.chdir(log.parent)
+        output = os.open(log.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         with faults.hooked(reached):
             code = work() or 0
     except SystemExit as leave:

@@ -26,6 +26,8 @@ class Size:
     budgets: int
     """Amounts of free space at which a save is tried, besides each of its points."""
     signals_per_phase: int
+    rank_changes: int
+    """Runs whose number of processes changes from kill to kill."""
     locks: int
     repeats: int
     fuzzed: int
@@ -33,8 +35,30 @@ class Size:
 
 
 SIZES = {
-    "small": Size(False, 3, 2, mutations=150, budgets=6, signals_per_phase=1, locks=2, repeats=1, fuzzed=500),
-    "full": Size(True, 200, 40, mutations=1000, budgets=120, signals_per_phase=10, locks=20, repeats=9, fuzzed=10_000),
+    "small": Size(
+        point_kills_in_every_mode=False,
+        random_kills_per_mode=3,
+        save_kills_per_mode=2,
+        mutations=150,
+        budgets=6,
+        signals_per_phase=1,
+        rank_changes=1,
+        locks=2,
+        repeats=1,
+        fuzzed=500,
+    ),
+    "full": Size(
+        point_kills_in_every_mode=True,
+        random_kills_per_mode=200,
+        save_kills_per_mode=40,
+        mutations=1000,
+        budgets=120,
+        signals_per_phase=10,
+        rank_changes=16,
+        locks=20,
+        repeats=9,
+        fuzzed=10_000,
+    ),
 }
 
 

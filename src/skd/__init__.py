@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         ResourceError,
         SkdError,
     )
-    from skd.models import CurrentStudent, MovingAverage, Pair, load_pair
+    from skd.models import AdapterOff, CurrentStudent, MovingAverage, Pair, load_pair
     from skd.objectives import (
         JSD,
         NLL,
@@ -60,6 +60,7 @@ __all__ = [
     "NLL",
     "AcceptAll",
     "AcceptNone",
+    "AdapterOff",
     "ByAuthor",
     "CheckpointError",
     "ConfigError",
@@ -123,7 +124,7 @@ _HOME = {
         "ResourceError",
         "SkdError",
     ),
-    "skd.models": ("CurrentStudent", "MovingAverage", "Pair", "load_pair"),
+    "skd.models": ("AdapterOff", "CurrentStudent", "MovingAverage", "Pair", "load_pair"),
     "skd.objectives": (
         "JSD",
         "NLL",

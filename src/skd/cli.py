@@ -159,7 +159,9 @@ def generate(
     teacher: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/teacher.")] = None,
     student: Annotated[str | None, typer.Option(help="Directory, Hub id or builtin:TASK/student.")] = None,
     k: Annotated[int, typer.Option(min=1, help="Keep a draft among the teacher's k most probable tokens.")] = 25,
-    block: Annotated[int, typer.Option(min=1, help="Tokens drafted before the teacher looks.")] = 5,
+    block: Annotated[
+        int | None, typer.Option(min=1, help="Tokens drafted before the teacher looks; follows the acceptance without.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response.")] = 128,
     student_temperature: _Temperature = 0.5,
     student_top_p: _TopP = 0.5,
@@ -318,6 +320,9 @@ def evaluate(
 @app.command()
 def compare(
     plan: Annotated[str, typer.Argument(help="YAML file of the comparison; docs/compare.md.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as base.train.max_steps=200.", show_default=False)
+    ] = None,
     status: Annotated[bool, typer.Option("--status", help="Print which cells are done or stale; run nothing.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Run stale cells again; the old ones are kept aside.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Tables and page of what is finished; run nothing.")] = False,
@@ -327,9 +332,9 @@ def compare(
     from skd.compare import show_states
 
     if status:
-        show_states(plan)
+        show_states(plan, overrides or [])
         return
-    run(plan, redo=redo, only_report=report)
+    run(plan, overrides or [], redo=redo, only_report=report)
 
 
 @app.command()
@@ -344,11 +349,17 @@ def quickstart(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]) -> None:
-    """Write the HTML page of a run."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; RUN/report.html of one run, report.html of several.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the HTML page of a run, or of several side by side."""
     from skd.report import write
 
-    print(visible(str(write(run))))
+    print(visible(str(write(runs, out))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

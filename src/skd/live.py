@@ -22,7 +22,7 @@ class GenerateOptions:
     """How the response is sampled; defaults are the paper's."""
 
     k: int = 25
-    block: int = 5
+    block: int | None = None
     max_new_tokens: int = 128
     student_temperature: float = 0.5
     student_top_p: float = 0.5

@@ -24,6 +24,7 @@ __all__ = [
     "reason",
     "refuse_denied_keys",
     "require_directory",
+    "require_tensors",
     "stored_tensors",
 ]
 
@@ -80,11 +81,20 @@ def model_files(name: str, path: str, revision: str | None) -> tuple[ModelFiles 
     except ModelError as error:
         problems.append(error)
     try:
-        if Path(resolve_model_path(path)).is_dir() or any(directory.glob("*.safetensors")):
+        if Path(resolve_model_path(path)).is_dir() or _has_weights(directory):
             tensors = stored_tensors(name, path, directory)
     except ModelError as error:
         problems.append(error)
     return None if problems else ModelFiles(directory, config, tensors), problems
+
+
+def _has_weights(snapshot: Path) -> bool:
+    """Whether the snapshot of a Hub model has all its weights: a download may have been interrupted."""
+    if (snapshot / _WEIGHTS).is_file():
+        return True
+    return (snapshot / _INDEX).is_file() and all(
+        (snapshot / file).is_file() for file in (_index(str(snapshot), snapshot) or {}).values()
+    )
 
 
 def _directory(name: str, path: str, revision: str | None) -> Path:
@@ -215,12 +225,17 @@ def stored_tensors(name: str, path: str | Path, directory: Path) -> dict[str, St
             tensors |= _header(place, directory, file)
         except ModelError as error:
             problems += error.problems
-    if not problems and index is not None:
-        problems += _index_problems(place, index, tensors)
-    problems += _quantised(place, tensors)
+    if problems:
+        raise ModelError([*problems, *_quantised(place, tensors)])
+    require_tensors(place, index, tensors)
+    return tensors
+
+
+def require_tensors(place: str, index: Mapping[str, str] | None, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raises ModelError for an index that names other files (SKD-M14), and for types that are no floats (SKD-M20)."""
+    problems = [*_index_problems(place, index or {}, tensors), *_quantised(place, tensors)]
     if problems:
         raise ModelError(problems)
-    return tensors
 
 
 def _index(place: str, directory: Path) -> dict[str, str] | None:

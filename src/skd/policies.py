@@ -125,7 +125,8 @@ class Interleaved:
     """The student drafts, the teacher judges (SKD). ``block`` changes the cost, not the responses."""
 
     gate: Gate = field(default_factory=TopK)
-    block: int = 5
+    block: int | None = None
+    """Tokens drafted before the teacher looks; None chooses as acceptance says."""
     sampling: Sampling = field(default_factory=Sampling)
 
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:

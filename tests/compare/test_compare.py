@@ -9,7 +9,7 @@ import pytest
 from skd.compare import compare, show_states
 from skd.compare.plan import load_plan
 from skd.compare.run import Comparison
-from skd.errors import CheckpointError
+from skd.errors import CheckpointError, SkdError
 from tests.compare.plans import PLAN, write_plan
 
 STAGES = {
@@ -149,3 +149,11 @@ def _states(plan, tmp_path):
             cell = Cell("steps", "default", method, seed)
             job = cell_job(plan, Stages(plan, tmp_path / "out"), cell, plan.items("default"))
             yield job, str(state_of(job))
+
+
+def test_what_is_wrong_with_any_setting_is_said_before_the_first_cell(tmp_path):
+    missing = {"config": {"data.train": {"kind": "file", "path": str(tmp_path / "none.json")}}}
+    path = write_plan(tmp_path, settings={"good": {}, "bad": missing})
+    with pytest.raises(SkdError, match=r"none\.json"):
+        compare(path)
+    assert not list(tmp_path.rglob("identity.json"))

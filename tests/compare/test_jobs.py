@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skd.compare.jobs import Job, run_jobs, state_of
-from skd.errors import CheckpointError
+from skd.errors import CheckpointError, NumericsError, Problem
 
 
 class Worker:
@@ -82,3 +82,15 @@ def test_a_record_that_cannot_be_read_is_said(tmp_path, worker):
     (tmp_path / "job" / "record.json").write_text("{")
     with pytest.raises(CheckpointError, match="SKD-K05"):
         run(job(tmp_path, worker))
+
+
+def test_a_run_that_diverges_stops_no_other(tmp_path, worker):
+    def diverge(directory):
+        raise NumericsError(Problem("SKD-T01", "step 3", "the loss is nan", "lower the rate"))
+
+    jobs = [Job("bad", tmp_path / "bad", {"x": 1}, diverge), job(tmp_path, worker)]
+    seen = []
+    with pytest.raises(NumericsError, match="the loss is nan"):
+        seen.extend(record for _, record in run_jobs(jobs, redo=False, say=print))
+    assert worker.calls == ["job"]
+    assert state_of(jobs[0]).kind == "started"

@@ -75,6 +75,7 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"evaluation": [{"task": "number_words"}] * 2}, '"evaluation"', "evaluation names a task twice"),
         ({"budgets": [{"kind": "seconds"}]}, '"budgets"', "and one of them is needed; write one of the two"),
         ({"budgets": [{"kind": "seconds", "like": "x"}]}, '"like"', "budgets.0.like is 'x', no method of this plan"),
+        ({"budgets": [{"kind": "seconds", "amount": n} for n in (1, 2)]}, '"budgets"', "budgets has a kind twice"),
         ({"settings": {"a": {"config": {"student": "stage:x"}}}}, '"a"', "student is stage:x, no stage before it"),
         ({"stages": {"s": {"seed": 1}}}, '"s"', "stages.s.config and fresh say how the model is made"),
         ({"base": 3}, '"base"', "base is 3, expected a run config or the path of one"),
@@ -133,3 +134,25 @@ def test_number_words_has_ten_methods_and_two_students():
         "stage:pretrained",
         "builtin:number_words/student",
     }
+
+
+def test_changes_of_the_command_line_go_into_the_plan(tmp_path):
+    plan = load_plan(write_plan(tmp_path), ["seeds=[7]", "base.train.max_steps=9", "settings.new.config.train.lr=0.5"])
+    assert plan.config.seeds == (7,)
+    assert (plan.cell("new", "sft").train.max_steps, plan.cell("new", "sft").train.lr) == (9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seeds", "--override seeds: is no change of the plan; write section.key=value"),
+        ("base..x=1", "is no change of the plan"),
+        ("reference.x=1", "--override reference.x: reference has no keys of its own"),
+        ("base.train.lr=fast", '--override base.train.lr: train.lr is the text "fast"'),
+        ("bse.train.lr=1", "bse is an unknown key; did you mean base?"),
+    ],
+)
+def test_wrong_changes_are_said_with_what_was_written(tmp_path, change, said):
+    with pytest.raises(ConfigError) as raised:
+        load_plan(write_plan(tmp_path), [change])
+    assert said in str(raised.value)

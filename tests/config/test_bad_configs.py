@@ -256,13 +256,18 @@ WITHOUT_BASE = [
     ),
     (
         "student: s\nteacher: {kind: averaged}\ndata: {train: x}\n",
-        'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average; did you mean '
-        "average?",
+        'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average, '
+        "adapter_off; did you mean average?",
     ),
     (
         "student: s\nteacher: {kind: average, decay: 1}\ndata: {train: x}\n",
         "C07] train.yaml:2: teacher.decay is 1, expected a number of at least 0 and below 1; write for example "
         "teacher.decay: 0.999",
+    ),
+    (
+        "student: s\nteacher: {kind: adapter_off}\ndata: {train: x}\n",
+        "C10] train.yaml:2: teacher.kind is adapter_off, and student.lora is missing: the student has no adapters; "
+        "write student.lora: {r: 16}, or teacher.kind: student",
     ),
     (
         "student: s\nteacher: {kind: student, path: t}\ndata: {train: x}\n",

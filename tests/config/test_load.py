@@ -52,7 +52,7 @@ Load = Callable[..., RunConfig]
 def test_defaults_are_the_papers(load: Load) -> None:
     config = load(BASE)
     assert config.method == "skd"
-    assert config.policy == InterleavedPolicy(gate=TopKGate(k=25), block=5)
+    assert config.policy == InterleavedPolicy(gate=TopKGate(k=25))
     assert config.objective == ObjectiveConfig(loss=ForwardKLLoss())
     assert (config.sampling.student.temperature, config.sampling.student.top_p) == (0.5, 0.5)
     assert (config.sampling.teacher.temperature, config.sampling.teacher.top_p) == (0.2, 1.0)

@@ -72,7 +72,7 @@ STANDS_FOR: dict[str, tuple[PolicyConfig, ObjectiveConfig, SamplingConfig]] = {
     "on_policy": (StudentPolicy(), FORWARD_KL, PAPER),
     "imitkd": (halves(StudentPolicy(), DataSetPolicy()), FORWARD_KL, PAPER),
     "two_stage": (TWO_STAGES, FORWARD_KL, PAPER),
-    "skd": (InterleavedPolicy(gate=TopKGate(k=25), block=5), FORWARD_KL, PAPER),
+    "skd": (InterleavedPolicy(gate=TopKGate(k=25)), FORWARD_KL, PAPER),
     "skd_adaptive_k": (InterleavedPolicy(gate=TopKGate(k=FALLING_K)), FORWARD_KL, PAPER),
     "mixed_skd": (halves(InterleavedPolicy(gate=TopKGate(k=25)), DataSetPolicy()), FORWARD_KL, PAPER),
     "ipd": (InterleavedPolicy(gate=InterpolatedGate(g=FALLING_G)), IPD_LOSS, RAW_BOTH),
@@ -147,7 +147,7 @@ def test_the_papers_own_names_are_understood() -> None:
 OVER_THE_METHOD = [
     # (lines, section, value): keys left out are the method's
     ("policy: {block: 9}", "policy", InterleavedPolicy(gate=TopKGate(k=25), block=9)),
-    ("policy: {gate: {k: 7}}", "policy", InterleavedPolicy(gate=TopKGate(k=7), block=5)),
+    ("policy: {gate: {k: 7}}", "policy", InterleavedPolicy(gate=TopKGate(k=7))),
     ("method: skd_adaptive_k\npolicy: {gate: {k: 7}}", "policy", InterleavedPolicy(gate=TopKGate(k=7))),
     (
         "method: skd_adaptive_k\npolicy: {gate: {k: {tokens: 64}}}",

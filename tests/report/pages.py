@@ -57,7 +57,7 @@ def quickstart_page(text, **changes):
         "curves": curves,
         "loss_curves": curves,
         "acceptance_curves": {"other " + text: [(0, 0.9), (100, 0.95)]},
-        "tokens": token_data(text),
+        "tokens": [token_data(text, 0), token_data(text)],
         "task_name": "name " + text,
         "task_example": ("prompt " + text, "reference " + text),
         "n_test": 1000,
@@ -72,17 +72,33 @@ QUICKSTART_FIELDS = ["t", "s", "k", "name", "prompt", "reference", "command", "k
 
 
 def run_directory(directory: Path, text):
-    (directory / "tokens").mkdir(parents=True)
-    rows = [{"step": i, "loss": 1 / (i + 1), "metric " + text: i, "validation": {"loss": 1.0}} for i in range(3)]
+    directory.mkdir(parents=True)
+    ranges = {"from": [0, 4], "kept": [3, 1], "replaced": [1, 1], "tokens": [4, 2], "written": [1, 1]}
+    own = {"metric " + text: 1.0, "by_position": ranges, "seconds_draft": 0.5, "seconds_train": 1.0, "tokens": 6}
+    rows = [{"step": i, "loss": 1 / (i + 1), **own, "validation": {"loss": 1.0}} for i in range(3)]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (directory / "tokens" / "step-2.json").write_text(json.dumps(token_data(text, 2)))
+    for step in (0, 2):
+        write_tokens(directory, token_data(text, step))
+    (directory / "scores").mkdir()
+    (directory / "scores" / "x.summary.json").write_text(json.dumps(summary(text)))
     (directory / "samples.jsonl").write_text(json.dumps({"step": 1, "field " + text: "sample " + text}) + "\n")
-    (directory / "config.yaml").write_bytes(("config " + text).encode("utf-8", "surrogatepass"))
+    (directory / "config.yaml").write_bytes(("# config " + text).encode("utf-8", "surrogatepass"))
     (directory / "provenance.json").write_bytes(("provenance " + text).encode("utf-8", "surrogatepass"))
     return directory
 
 
-RUN_FIELDS = ["metric", "field", "sample", "config", "provenance"]
+def write_tokens(run, data):
+    (run / "tokens").mkdir(exist_ok=True)
+    (run / "tokens" / f"step-{data['step']}.json").write_text(json.dumps(data))
+
+
+def summary(text):
+    score = {"value": 0.5, "interval_95": [0.4, 0.6], "n": 100, "interval_by": "wilson", "signature": "how " + text}
+    sizes = {"value": 30.0, "interval_95": [25.0, 35.0], "n": 100, "interval_by": "bootstrap", "is_share": False}
+    return {"task": "task " + text, "scores": {"exact": score, "bleu": sizes}, "decoding": {"key": "decoding " + text}}
+
+
+RUN_FIELDS = ["metric", "field", "sample", "config", "provenance", "task", "how", "decoding"]
 
 
 class Parsed(HTMLParser):

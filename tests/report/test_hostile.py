@@ -9,7 +9,8 @@ import pytest
 
 from skd.report.page import json_block
 from skd.report.quickstart import render_quickstart
-from skd.report.run import render_run
+from skd.report.run import render_runs
+from skd.report.tokens import _marked
 from skd.text import visible
 from tests.report.pages import (
     PAYLOADS,
@@ -28,7 +29,7 @@ def benign_quickstart():
 
 @pytest.fixture(scope="module")
 def benign_run(tmp_path_factory):
-    return Parsed(render_run(run_directory(tmp_path_factory.mktemp("runs") / "x", "x")))
+    return Parsed(render_runs([run_directory(tmp_path_factory.mktemp("runs") / "x", "x")]))
 
 
 def assert_safe(parsed, html):
@@ -60,12 +61,14 @@ def test_quickstart_page(payload, benign_quickstart):
     for field in QUICKSTART_FIELDS:
         assert f"{field} {visible(payload)}" in parsed.text, field
     (block,) = parsed.json
-    assert json.loads(block)[0][0][2][0][0] == visible(payload)
+    # The teacher's most probable piece at the first token.
+    data = json.loads(block)
+    assert data["pieces"][data["tokens"][0][0][2][0]] == _marked(payload)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_run_page(payload, benign_run, tmp_path):
-    html = render_run(run_directory(tmp_path / "x", payload))
+    html = render_runs([run_directory(tmp_path / "x", payload)])
     parsed = Parsed(html)
     assert parsed.structure == benign_run.structure
     assert_safe(parsed, html)
@@ -76,9 +79,20 @@ def test_run_page(payload, benign_run, tmp_path):
         assert visible(shown) in parsed.text, field
 
 
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_several_runs(payload, tmp_path):
+    texts = {"hostile": payload, "benign": "x"}
+    pages = {
+        name: render_runs([run_directory(tmp_path / name / run, text) for run in ("a", "b")])
+        for name, text in texts.items()
+    }
+    assert Parsed(pages["hostile"]).structure == Parsed(pages["benign"]).structure
+    assert_safe(Parsed(pages["hostile"]), pages["hostile"])
+
+
 @pytest.mark.parametrize("name", ["<script>x<", "a\"b'c", "\u202ex", "&amp;"])
 def test_name_of_the_run_directory(name, benign_run, tmp_path):
-    html = render_run(run_directory(tmp_path / name, "x"))
+    html = render_runs([run_directory(tmp_path / name, "x")])
     parsed = Parsed(html)
     assert parsed.structure == benign_run.structure
     assert_safe(parsed, html)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +11,9 @@ from skd.errors import CheckpointError, ResourceError
 from skd.report import MethodRow, write
 from skd.report.metrics import read_metrics
 from skd.report.quickstart import render_quickstart
-from skd.report.run import render_run
-from skd.report.tokens import MAX_RESPONSES, MAX_TOKENS, Budget, token_view
+from skd.report.run import render_runs
+from skd.report.timeline import Track, amounts, timeline
+from skd.report.tokens import MAX_TOKENS, Budget, snapshot
 from tests.report.pages import Parsed, quickstart_page, run_directory, token_data
 
 NBSP = "\u00a0"
@@ -38,7 +41,7 @@ def test_no_clear_change_is_said():
 
 
 def test_parts_without_data_are_named():
-    text = quickstart(curves={}, loss_curves={}, acceptance_curves={"a": [(0, None)]}, tokens=None)
+    text = quickstart(curves={}, loss_curves={}, acceptance_curves={"a": [(0, None)]}, tokens=[])
     assert "Not on this page" in text
     assert "learning curves: no measurement" in text
     assert "token view: none was recorded" in text
@@ -69,18 +72,21 @@ def test_an_empty_page_is_still_a_page():
 def test_a_malformed_token_view_is_named_not_raised(change, said):
     data = token_data("x")
     data["responses"][1] = {**data["responses"][1], **change}
-    text = quickstart(tokens=data)
+    text = quickstart(tokens=[data])
     assert "token view: " in text
     assert said in text
 
 
 def test_tokens_carry_author_divergence_and_candidates():
-    view = token_view(token_data(" und"), Budget())
-    response = view.responses[0]
+    budget = Budget()
+    one = snapshot(token_data(" und"), budget, 2)
+    response = one.responses[0]
     assert response.tokens == [(" ", "und", "t student d0"), (" ", "b", "t teacher d4"), ("", "</s>", "t data d0")]
-    assert response.details[1] == [2, 1.5, [("␣und", 0.75), ("b", 0.25)], [("␣und", 0.75), ("b", 0.25)], "␣b"]
+    assert list(budget.pieces) == ["␣und", "b", "␣b", "∅</s>".removeprefix("∅")]
+    assert response.details[1] == [2, 1.5, [0, 7500, 1, 2500], [0, 7500, 1, 2500], 2]
     assert response.counts == [("student", 1), ("teacher", 1), ("data", 1)]
-    assert view.authors == ["student", "teacher", "data"]
+    assert (one.step, dict(one.counts), one.num_responses) == (3, {"student": 2, "teacher": 2, "data": 2}, 2)
+    assert one.divergence == 0.75
 
 
 @pytest.mark.parametrize(
@@ -96,23 +102,51 @@ def test_tokens_carry_author_divergence_and_candidates():
     ],
 )
 def test_white_space_shows(piece, text, marked):
-    response = token_view(token_data(piece), Budget()).responses[0]
+    budget = Budget()
+    response = snapshot(token_data(piece), budget, 1).responses[0]
     assert response.tokens[0][:2] == text
-    assert response.details[0][4] == marked
+    assert list(budget.pieces)[response.details[0][4]] == marked
 
 
 def test_long_and_many_responses_are_cut_with_a_count():
     row = token_data("x")["responses"][0]
     long = {key: (value * 1000 if isinstance(value, list) else value * 50_000) for key, value in row.items()}
-    view = token_view({"step": 1, "responses": [long] * 60}, Budget(tokens=2_500))
-    assert view.left_out == 60 - 7
-    assert [len(response.tokens) for response in view.responses] == [MAX_TOKENS] * 6 + [100]
-    assert view.responses[0].left_out == 3_000 - MAX_TOKENS
-    assert view.responses[0].prompt.endswith("(48,000 more characters)")
-    assert token_view({"step": 1, "responses": [row] * 60}, Budget()).left_out == 60 - MAX_RESPONSES
-    html = render_quickstart(quickstart_page("x", tokens={"step": 1, "responses": [long] * 60}))
-    assert "2,600 more tokens not shown" in html.replace("2600", "2,600")
-    assert len(html) < 5_000_000
+    budget = Budget(responses=10, tokens=2_500)
+    one = snapshot({"step": 1, "responses": [long] * 4 + [row] * 60}, budget, 60)
+    assert (len(one.responses), one.num_responses) == (10, 64)
+    assert [len(response.tokens) for response in one.responses] == [250] * 4 + [3] * 6
+    assert one.responses[0].left_out == 3_000 - 250
+    assert one.responses[0].prompt.endswith("(48,000 more characters)")
+    assert (
+        snapshot({"step": 1, "responses": [long]}, Budget(responses=1), 1).responses[0].left_out == 3_000 - MAX_TOKENS
+    )
+
+
+def test_the_largest_run_stays_below_five_megabytes(tmp_path):
+    pieces = [f" piece{i}" for i in range(997)]
+    top = [[pieces[i], 0.2] for i in range(5)]
+    long = {
+        "prompt": "p" * 5_000,
+        "pieces": [pieces[i % 997] for i in range(2_000)],
+        "authors": [1 + i % 2 for i in range(2_000)],
+        "divergence": [0.12345] * 2_000,
+        "teacher_top": [top] * 2_000,
+        "student_top": [top] * 2_000,
+    }
+    runs = [run_directory(tmp_path / f"run-{i}", "x" * 100) for i in range(3)]
+    rows = [{"step": i, **{f"{key}{i % 40}": i / 7 for key in ("loss", "a", "b")}} for i in range(20_000)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for run in runs:
+        (run / "metrics.jsonl").write_text(lines)
+        (run / "config.yaml").write_text("key: value\n" * 50_000)
+        for step in range(0, 300, 10):
+            view = {"step": step, "responses": [{**long, "prompt": f"{i} {long['prompt']}"} for i in range(20)]}
+            (run / "tokens" / f"step-{step}.json").write_text(json.dumps(view))
+    for page in (render_runs(runs[:1]), render_runs(runs)):
+        assert 1_000_000 < len(page.encode()) < 5_000_000
+        shown = page.count('class="tokens"')
+        assert 100 < shown <= 200
+        assert "more responses count in the bars" in page
 
 
 def test_a_whole_run(tmp_path):
@@ -120,12 +154,16 @@ def test_a_whole_run(tmp_path):
     assert path == tmp_path / "x" / "report.html"
     text = Parsed(path.read_text()).text
     assert "Not on this page" not in text
-    for part in ("Curves", "Who wrote which token", "Samples", "Configuration and provenance", "validation/loss"):
+    assert "50.0\u00a0%" in text
+    assert "40.0 to 60.0\u00a0% · n 100" in text
+    for part in ("by position", "Where the seconds go", "on the validation prompts", "decoding x"):
+        assert part in text
+    for part in ("Curves", "Who wrote which token", "Samples", "Configuration and provenance", "Scores"):
         assert part in text
 
 
 def test_an_empty_run_says_what_is_missing(tmp_path):
-    text = Parsed(render_run(tmp_path)).text
+    text = Parsed(render_runs([tmp_path])).text
     for part in ("there is no metrics.jsonl", "there is no tokens/step-N.json", "there is no config.yaml"):
         assert part in text
 
@@ -138,20 +176,20 @@ def test_a_killed_run_reports_what_is_whole(tmp_path):
     (run / "tokens" / "step-10.json").write_text("[" * 100_000)
     (run / "samples.jsonl").write_text('{"step": 1}\n{"st')
     (run / "config.yaml").unlink()
-    text = Parsed(render_run(run)).text
+    text = Parsed(render_runs([run])).text
     assert "3 line(s) of metrics.jsonl could not be read" in text
     assert "step-9.json cannot be shown" in text
     assert "step-10.json cannot be shown" in text
     assert "unreadable line" in text
     assert "there is no config.yaml" in text
-    assert "Step 2" in text
+    assert "step 2" in text
 
 
 def test_configuration_of_the_newest_checkpoint_stands_in(tmp_path):
     for step in (9, 10):
         (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
         (tmp_path / "checkpoints" / f"step-{step}" / "config.yaml").write_text(f"of step {step}")
-    text = Parsed(render_run(tmp_path)).text
+    text = Parsed(render_runs([tmp_path])).text
     assert "of step 10" in text
     assert "of step 9" not in text
 
@@ -171,7 +209,7 @@ def test_a_step_run_again_counts_once_with_its_newest_value(tmp_path):
 def test_ten_thousand_long_samples_stay_small(tmp_path):
     line = json.dumps({"prompt": "p" * 2_000, "response": "<&\u202e" * 500})
     (tmp_path / "samples.jsonl").write_text((line + "\n") * 10_000)
-    html = render_run(tmp_path)
+    html = render_runs([tmp_path])
     assert "50 of 10,000" in html
     assert "more characters)" in html
     assert len(html) < 5_000_000
@@ -189,6 +227,72 @@ def test_errors_name_place_and_way_out(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(ResourceError, match="SKD-H09"):
         write(tmp_path)
+
+
+def test_the_slider_goes_through_training_for_the_same_prompt(tmp_path):
+    run = run_directory(tmp_path / "x", "x")
+    for step in range(10, 310, 10):
+        view = token_data("x", step)
+        view["responses"][0] = {**view["responses"][0], "prompt": "of step 0 only" if step < 10 else "x"}
+        (run / "tokens" / f"step-{step}.json").write_text(json.dumps(view))
+    html = render_runs([run])
+    steps = re.findall(r'class="moment(?: on)?" data-at="(\d+)"', html)
+    assert steps == [str(i) for i in range(12)]
+    assert 'max="11"' in html
+    article = html[html.index("<article") : html.index("</article>")]
+    assert re.findall(r"<span>step (\d+)</span>", article)[:2] == ["0", "20"]
+    assert re.findall(r"<span>step (\d+)</span>", article)[-1] == "300"
+
+
+def test_runs_of_different_length_share_one_slider():
+    one = [snapshot(token_data("x", step), Budget(), 2) for step in (0, 10, 20, 30)]
+    view = timeline([Track("long", 0, one), Track("short", 1, [one[0], one[3]])], Budget())
+    assert view.stops == 4
+    short = view.exchanges[0].answers[1][2]
+    assert [(frame.at, frame.step) for frame in short] == [("0 1", 0), ("2 3", 30)]
+    assert len(view.block["tokens"]) == 2 * (4 + 2)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "stops", "expected"),
+    [(1, 1, (1, 16)), (1, 6, (6, 16)), (1, 50, (12, 16)), (3, 50, (12, 5)), (6, 50, (8, 4)), (6, 2, (2, 16))],
+)
+def test_never_more_than_200_responses_are_shown(tracks, stops, expected):
+    shown = amounts(tracks, stops)
+    assert (shown.stops, shown.prompts) == expected
+    assert tracks * shown.stops * shown.prompts <= 200
+
+
+def test_several_runs_are_told_apart_and_compared(tmp_path, monkeypatch):
+    runs = [run_directory(tmp_path / name / "run", "x") for name in ("a", "b")]
+    (runs[1] / "metrics.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)
+    page = write(runs)
+    assert page == Path("report.html")
+    text = Parsed(page.read_text()).text
+    for part in ("2 runs side by side", "a/run", "b/run", "b/run: curves: there is no metrics.jsonl"):
+        assert part in text
+    assert write(runs, tmp_path / "other.html") == tmp_path / "other.html"
+
+
+def test_a_summary_that_is_no_summary_is_named(tmp_path):
+    run = run_directory(tmp_path / "x", "x")
+    for name, content in (("a", "[]"), ("b", "{"), ("c", '{"task": "t", "scores": {"s": {"value": 1}}}')):
+        (run / f"{name}.summary.json").write_text(content)
+    nan = {"value": math.nan, "interval_95": [math.nan, math.nan], "n": 0}
+    (run / "d.summary.json").write_text(json.dumps({"task": "t", "scores": {"s": nan}}))
+    text = Parsed(render_runs([run])).text
+    for name in "abc":
+        assert f"scores: {name}.summary.json cannot be read" in text
+    assert "– to – · n 0" in text
+
+
+def test_counts_by_position_that_are_not_whole_are_left_out(tmp_path):
+    good = {"from": [0], "kept": [1], "replaced": [0], "tokens": [1], "written": [0]}
+    bad = [{**good, "kept": [1, 2]}, {**good, "tokens": ["a"]}, {"from": [0]}, {**good, "kept": [True]}, 7, None]
+    rows = [{"step": i, "by_position": value} for i, value in enumerate([*bad, good])]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_metrics(tmp_path / "metrics.jsonl").positions == {len(bad): good}
 
 
 def test_an_old_report_is_replaced(tmp_path):

@@ -1,5 +1,6 @@
 """Opening stored responses: every byte is the one written, and the evidence stays on the disk."""
 
+import os
 import shutil
 
 import pytest
@@ -89,6 +90,22 @@ def test_evidence_is_read_a_response_at_a_time_and_only_when_it_is_looked_at(con
     read.clear()
     train_step(run, 0)
     assert len(read) == 4
+
+
+@pytest.mark.parametrize("harm", ["remove", "edit", "touch"])
+def test_a_file_that_changes_during_the_run_stops_it(config, write, harm):
+    directory = write(3)
+    evidence = open_run(stored(config, directory, method="supervised_kd")).prompts.reference_evidence
+    shard = directory / "shard-00000.safetensors"
+    assert len(evidence[0].ids_LK)
+    if harm == "remove":
+        shard.unlink()
+    elif harm == "edit":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    else:
+        os.utime(shard, (1, 1))
+    with pytest.raises(DataError, match=r"SKD-D14.*shard-00000.safetensors: was changed or removed while the run"):
+        evidence[0]
 
 
 def test_what_the_files_lack_is_said_before_weights_are_loaded(config, write, tmp_path):

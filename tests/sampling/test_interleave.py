@@ -10,7 +10,7 @@ from skd.types import STUDENT, TEACHER, Prompts
 from tests.sampling.cases import GATES, PROMPT_IDS, VOCAB, Case, assert_same, directory, expected, greedy, model
 from tests.tiny import FAMILIES, WINDOWED
 
-BLOCKS, SLOTS = (1, 3, 5, 8), (1, 2, 7)
+BLOCKS, SLOTS = (1, 3, 5, 8, None), (1, 2, 7)
 MATRIX = [("llama", block, slots) for block in BLOCKS for slots in SLOTS] + [
     (family, block, slots) for family in FAMILIES if family != "llama" for block, slots in ((5, 2), (3, 7))
 ]

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import skd
 from skd import faults
+from skd.check import Checked
 from skd.errors import CheckpointError
 from skd.train import TrainResult, train
 from tests.train.conftest import ROWS, end_state, open_pair, run_train
@@ -195,8 +196,16 @@ def test_resume_modes_and_other_settings_are_refused(settings):
         run_train(settings(max_steps=1, lr=0.02))
     config = settings(max_steps=1)
     rows = replace(ROWS, ids=[[9], *ROWS.ids[1:]])
-    with pytest.raises(CheckpointError, match="training rows"):
+    with pytest.raises(CheckpointError, match=r"SKD-D13.*training rows"):
         train(config, pair=open_pair(config), prompts=rows, validation=ROWS, display=False)
+
+
+def test_changed_rows_are_refused_before_weights_are_read(settings, monkeypatch):
+    run_train(settings(max_steps=1))
+    rows = replace(ROWS, references=[[9], *ROWS.references[1:]])
+    monkeypatch.setattr("skd.train.loop.prepare", lambda *arguments, **options: pytest.fail("weights were read"))
+    with pytest.raises(CheckpointError, match=r"SKD-D13.*training rows"):
+        train(settings(max_steps=1), prompts=rows, validation=ROWS, display=False, checked=Checked((), None, None, ""))
 
 
 def test_sft_needs_no_teacher(settings):

@@ -92,7 +92,8 @@ def reported_step(run):
 
     def keep(name):
         if name == "backward":
-            gradients.update({name: p.grad.clone() for name, p in run.pair.student.named_parameters()})
+            trained = run.pair.student.named_parameters()
+            gradients.update({name: p.grad.clone() for name, p in trained if p.requires_grad})
 
     with faults.hooked(keep):
         return train_step(run, 0), gradients

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import skd
+from skd.models import Adapters
 from skd.train import train
 from skd.train.nonfinite import refuse_nonfinite
 from skd.train.step import redo_step, train_step
@@ -20,7 +22,7 @@ from tests.train.test_methods import distance, reported_step
 
 OWN = replace(ROWS, teacher_ids=[[9 + i % 4, 5, 8, 7][i % 3 :] for i in range(10)])
 """The teacher's prompts: longer, shorter and as long as the student's, with other last tokens."""
-TEACHERS = {"student": skd.CurrentStudent(), "average": skd.MovingAverage(0.5)}
+TEACHERS = {"student": skd.CurrentStudent(), "average": skd.MovingAverage(0.5), "adapter_off": skd.AdapterOff()}
 
 
 def config_of(settings, method="skd", **train_keys):
@@ -33,7 +35,8 @@ def config_of(settings, method="skd", **train_keys):
 
 def pair_of(config, kind, **keys):
     teacher = TEACHERS.get(kind, config["teacher"])
-    return skd.load_pair(teacher, config["student"], device="cpu", **keys)
+    adapters = Adapters(r=2, alpha=8.0) if kind == "adapter_off" else None
+    return skd.load_pair(teacher, config["student"], device="cpu", adapters=adapters, **keys)
 
 
 def run_whole(config, kind, **keys):
@@ -53,7 +56,7 @@ def defined_loss(pair, rollout):
 
 @pytest.mark.parametrize("evidence", ["keep", "recompute"])
 @pytest.mark.parametrize("method", ["skd", "on_policy", "seq_kd", "supervised_kd"])
-@pytest.mark.parametrize("kind", ["model", "student", "average"])
+@pytest.mark.parametrize("kind", ["model", "student", "average", "adapter_off"])
 def test_loss_and_gradient_of_a_step_are_the_defined_ones(settings, kind, method, evidence):
     config = config_of(settings, method)
     config["objective"] = {"loss": "forward_kl"}
@@ -69,7 +72,7 @@ def test_loss_and_gradient_of_a_step_are_the_defined_ones(settings, kind, method
     assert report.metrics["loss"] == pytest.approx(loss.item(), rel=1e-5)
     run.pair.student.zero_grad()
     loss.backward()
-    expected = {name: parameter.grad for name, parameter in run.pair.student.named_parameters()}
+    expected = {name: p.grad for name, p in run.pair.student.named_parameters() if p.requires_grad}
     assert distance(gradients, expected) < 1e-5
 
 
@@ -82,6 +85,19 @@ def test_the_current_student_is_one_model_in_one_memory(settings):
     for mine, its in zip(pair.student.parameters(), pair.teacher.parameters(), strict=True):
         assert mine.data_ptr() == its.data_ptr()
         assert torch.equal(mine, its)
+
+
+def test_the_teacher_without_adapters_stays_what_the_student_was(settings):
+    config = config_of(settings)
+    pair = pair_of(config, "adapter_off")
+    start = {name: tensor.clone() for name, tensor in pair.teacher.state_dict().items()}
+    assert not any("lora" in name for name in start)
+    run = open_run(config, OWN, pair)
+    for step in range(2):
+        train_step(run, step)
+    assert all(torch.equal(tensor, start[name]) for name, tensor in pair.teacher.state_dict().items())
+    shared = {parameter.data_ptr() for parameter in pair.student.parameters()}
+    assert {parameter.data_ptr() for parameter in pair.teacher.parameters()} < shared
 
 
 def test_without_a_prompt_of_its_own_the_current_student_has_nothing_to_teach(settings):
@@ -102,7 +118,7 @@ def test_the_average_follows_the_student_as_it_is_defined(settings):
         torch.testing.assert_close(found.double(), wanted, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["student", "average"])
+@pytest.mark.parametrize("kind", ["student", "average", "adapter_off"])
 @pytest.mark.parametrize("method", ["skd", "supervised_kd"])
 def test_stop_and_resume_is_bit_for_bit_the_uninterrupted_run(settings, tmp_path, kind, method):
     config = config_of(settings, method)
@@ -154,12 +170,12 @@ def test_prompts_of_the_teacher_are_part_of_the_data_that_a_run_was_started_with
         )
 
 
-@pytest.mark.parametrize("teacher", [{"kind": "student"}, {"kind": "average", "decay": 0.9}])
+@pytest.mark.parametrize("teacher", [{"kind": "student"}, {"kind": "average", "decay": 0.9}, {"kind": "adapter_off"}])
 def test_a_config_says_it_all(tmp_path, teacher):
     config = {
         "method": "on_policy",
         "teacher": teacher,
-        "student": "builtin:number_words/student",
+        "student": {"path": "builtin:number_words/student", "lora": {"r": 4}},
         "data": {
             "train": {"kind": "task", "name": "number_words", "split": "train", "size": 8},
             "teacher_prompt": "{prompt} {response}",
@@ -172,4 +188,4 @@ def test_a_config_says_it_all(tmp_path, teacher):
     rows = [json.loads(line) for line in result.metrics.read_text().splitlines()]
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
     card = (result.student_dir / "README.md").read_text()
-    assert "average" in card or "current weights" in card
+    assert re.search("moving average|current weights|adapters off", card)

@@ -1,14 +1,16 @@
 """An estimate of what a run holds in memory, part by part.
 
-Weights, optimiser, caches and kept hidden states are exact sums of tensor sizes. Activations are estimated as 17
-numbers per token, layer and hidden unit (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1, without the attention
-scores, which fused attention does not keep), with gradient checkpointing as one number and one layer in full.
+Weights, optimiser, caches and kept hidden states are exact sums of tensor sizes. Activations are counted as a decoder
+layer with a gated feed-forward net keeps them for its backward pass: input and normalised input of two norms in float32
+and what the products read; queries, keys, values and their result (fused attention keeps no scores); gate, its
+activation, the other half and their product. docs/check.md compares the sum with measured peaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,34 +18,41 @@ from transformers import PreTrainedModel
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import RunConfig, StudentTeacher, TeacherModel
+from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
-from skd.objectives.chunked import DEFAULT_BUDGET_BYTES
+from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
 from skd.types import Prompts
 
 __all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
 
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
-_ACTIVATIONS = 17
-"""Numbers kept per token, layer and hidden unit for the backward pass."""
+_LIBRARIES = 140 << 20
+"""Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
+_ROWS_WITHOUT_TEACHER = 10
+"""Of the ``ROWS_PER_TOKEN`` that a chunk of the loss is cut for; measured."""
+_JUDGED_ROWS = 8
+"""Float32 rows [V] per token while drafts are judged and replaced."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by part. ``fixed`` are there all the time; of ``rollout`` and ``training`` only the larger at once."""
+    """Bytes by part. ``fixed`` are there all the time; of the ``phases`` there is one at a time."""
 
     fixed: Mapping[str, int]
-    rollout: Mapping[str, int]
-    training: Mapping[str, int]
+    phases: Sequence[Mapping[str, int]]
+
+    @property
+    def largest(self) -> Mapping[str, int]:
+        """The parts of the phase that takes most."""
+        return max(self.phases, key=lambda phase: sum(phase.values()))
 
     @property
     def peak(self) -> int:
-        return sum(self.fixed.values()) + max(sum(self.rollout.values()), sum(self.training.values()))
+        return sum(self.fixed.values()) + sum(self.largest.values())
 
     def text(self) -> str:
         """Total and parts, largest first, without those that are nothing."""
-        writes = sum(self.rollout.values()) > sum(self.training.values())
-        parts = {**self.fixed, **(self.rollout if writes else self.training)}
+        parts = {**self.fixed, **self.largest}
         shown = sorted((item for item in parts.items() if item[1]), key=lambda item: -item[1])
         return f"about {size_text(self.peak)} at the peak: " + ", ".join(f"{name} {size_text(n)}" for name, n in shown)
 
@@ -64,29 +73,68 @@ def estimate(
     copied = config.student.dtype != "float32"
     fixed = {
         "student weights": 4 * weights,
-        "gradients": 4 * trained,
         "optimiser": 8 * trained,
         "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
     }
-    kept = 0
-    dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
-    if teacher is not None:
-        shared = isinstance(config.teacher, StudentTeacher)
-        fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
-        kept = _BYTES[dtype] * _response_tokens(config, prompts) * teacher.config.get_text_config().hidden_size
     training = {
+        "gradients": 4 * trained,
         "activations": _activations(config, student, prompts),
-        "loss": _loss(config, student, prompts),
-        "kept teacher states": kept,
+        "loss": _loss(config, student, teacher, prompts),
     }
-    rollout = {}
-    if config.writers != {"data_set"}:
-        rollout = {"student cache": _cache(config, student, config.student.dtype, prompts)}
-        if teacher is not None:
-            read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
-            rollout["teacher cache"] = _cache(config, teacher, dtype, read)
-        rollout["kept teacher states"] = kept
-    return Estimate(fixed, rollout, training)
+    always = {"libraries": _LIBRARIES}
+    readers = [_Reader(student, config.student.dtype, prompts)]
+    phases = [training]
+    if teacher is not None:
+        dtype = config.teacher.dtype if isinstance(config.teacher, TeacherModel) else "float32"
+        read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
+        readers.append(_Reader(teacher, dtype, read))
+        shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
+        fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
+        always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
+    phases.append(_writing(config, readers))
+    return Estimate(fixed, [always | phase for phase in phases])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A model that takes part in sampling, and the prompts as it reads them."""
+
+    model: PreTrainedModel
+    dtype: str
+    prompts: Prompts
+
+    @property
+    def longest_prompt(self) -> int:
+        return max((len(ids) for ids in self.prompts.ids), default=0)
+
+    def cache(self, rows: int, new_tokens: int) -> int:
+        """Bytes of keys and values."""
+        shape = self.model.config.get_text_config()
+        _, key_heads, size = _heads(shape)
+        per_token = shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype]
+        return int(rows * (self.longest_prompt + new_tokens) * per_token)
+
+    def read_in(self, rows: int) -> int:
+        """Bytes inside one layer while the prompts of all rows go through it."""
+        return rows * self.longest_prompt * _transient(self.model) * _BYTES[self.dtype]
+
+
+def _hidden_size(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().hidden_size)
+
+
+def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
+    """While responses are sampled: caches, prompts as they are read in, and the distributions of one block."""
+    if config.writers == {"data_set"}:
+        return {}
+    rows = min(config.sampling.slots, _responses(config))
+    judged = rows * _block(config.policy)
+    return {
+        "caches": sum(reader.cache(rows, config.sampling.max_new_tokens) for reader in readers),
+        "prompts read in": max(reader.read_in(rows) for reader in readers),
+        "distributions": _JUDGED_ROWS * 4 * judged * readers[0].model.config.get_text_config().vocab_size,
+    }
 
 
 def _teacher_bytes(config: RunConfig, teacher: PreTrainedModel, width: int) -> int:
@@ -102,6 +150,10 @@ def _longest_response(config: RunConfig, prompts: Prompts) -> int:
     return max(longest_responses(config, prompts), default=0)
 
 
+def _longest_row(config: RunConfig, prompts: Prompts) -> int:
+    return max((len(ids) for ids in prompts.ids), default=0) + _longest_response(config, prompts)
+
+
 def _responses(config: RunConfig) -> int:
     repeated = 1 if config.writers == {"data_set"} else config.sampling.responses_per_prompt
     return config.train.batch_size * repeated
@@ -114,31 +166,64 @@ def _response_tokens(config: RunConfig, prompts: Prompts) -> int:
 
 def _micro_batch(config: RunConfig, prompts: Prompts) -> int:
     """Most padded tokens of one forward: the budget, or fewer when a whole step is smaller."""
-    row = max((len(ids) for ids in prompts.ids), default=0) + _longest_response(config, prompts)
+    row = _longest_row(config, prompts)
     return max(row, min(config.train.micro_batch_tokens, row * _responses(config)))
 
 
 def _activations(config: RunConfig, student: PreTrainedModel, prompts: Prompts) -> int:
+    """What the forward keeps, and the gradients inside the layer that goes backward."""
     shape = student.config.get_text_config()
-    per_layer = _ACTIVATIONS * shape.hidden_size
-    kept = shape.hidden_size * shape.num_hidden_layers + per_layer
-    per_token = kept if config.train.gradient_checkpointing else per_layer * shape.num_hidden_layers
-    return int(_BYTES[config.train.precision] * _micro_batch(config, prompts) * per_token)
+    width, longest = _BYTES[config.train.precision], _longest_row(config, prompts)
+    layer = _layer(student, width, longest if config.student.attention == "eager" else 0)
+    layers = int(shape.num_hidden_layers)
+    kept = 4 * _hidden_size(student) * layers + layer if config.train.gradient_checkpointing else layer * layers
+    return _micro_batch(config, prompts) * (kept + width * _transient(student))
 
 
-def _loss(config: RunConfig, student: PreTrainedModel, prompts: Prompts) -> int:
-    shape = student.config.get_text_config()
-    logits = 16 * 4 * shape.vocab_size * _response_tokens(config, prompts)
-    return int(min(DEFAULT_BUDGET_BYTES, logits) + 4 * shape.vocab_size * shape.hidden_size)
+def _block(policy: PolicyConfig) -> int:
+    """Tokens of a row that are judged at once: the largest block of any policy inside."""
+    inside = [_block(part.policy) for part in getattr(policy, "parts", ())]
+    return max(inside, default=getattr(policy, "block", 1))
 
 
-def _cache(config: RunConfig, model: PreTrainedModel, dtype: str, prompts: Prompts) -> int:
+def _layer(model: PreTrainedModel, width: int, scores: int) -> int:
+    """Bytes that a layer keeps per token; see the top of this module."""
     shape = model.config.get_text_config()
-    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
-    size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    longest = max((len(ids) for ids in prompts.ids), default=0) + config.sampling.max_new_tokens
-    slots = min(config.sampling.slots, _responses(config))
-    return int(slots * longest * shape.num_hidden_layers * 2 * heads * size * _BYTES[dtype])
+    heads, key_heads, size = _heads(shape)
+    norms = 2 * shape.hidden_size * (4 + 4 + width)
+    attention = 2 * (heads + key_heads) * size + 2 * heads * scores
+    return int(norms + width * (attention + 4 * _inner_size(shape)))
+
+
+def _transient(model: PreTrainedModel) -> int:
+    """Numbers per token that one layer holds at once, besides what it keeps."""
+    shape = model.config.get_text_config()
+    return 3 * _inner_size(shape) + 2 * int(shape.hidden_size)
+
+
+def _heads(shape: Any) -> tuple[int, int, int]:
+    """Heads of queries, heads of keys, size of a head."""
+    heads = shape.num_attention_heads
+    size = getattr(shape, "head_dim", None) or shape.hidden_size // heads
+    return heads, getattr(shape, "num_key_value_heads", None) or heads, size
+
+
+def _inner_size(shape: Any) -> int:
+    """Width of the feed-forward net; GPT-2 style configs mean four times the hidden size where they say nothing."""
+    return int(getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None) or 4 * shape.hidden_size)
+
+
+def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts) -> int:
+    """A chunk of log-probs, and the head's gradient: its sum, one chunk's, and under bf16 the heads cast."""
+    vocab_size = student.config.get_text_config().vocab_size
+    tokens = min(_response_tokens(config, prompts), _micro_batch(config, prompts))
+    chunk = min(DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN * 4 * vocab_size * tokens)
+    if teacher is None:
+        chunk = chunk * _ROWS_WITHOUT_TEACHER // ROWS_PER_TOKEN
+    heads = 2 * 4 * _hidden_size(student)
+    if config.train.precision == "bf16":
+        heads += 2 * (_hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
+    return int(chunk + vocab_size * heads)
 
 
 def check_memory(part: Part, found: Estimate, machine: Machine) -> None:

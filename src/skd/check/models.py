@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skd.check.hub import with_headers
 from skd.check.report import Part
-from skd.config import ModelConfig, RunConfig, StudentModel, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    ModelConfig,
+    RunConfig,
+    StudentModel,
+    StudentTeacher,
+    TeacherConfig,
+    TeacherModel,
+)
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
 
@@ -48,9 +57,11 @@ def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
     part.errors += errors
     if files is None:
         return None
-    stored = sorted({tensor.dtype for tensor in (files.tensors or {}).values()})
-    part.facts.append(f"stored as {', '.join(stored)}" if files.tensors is not None else "weights not fetched yet")
-    return files
+    if files.tensors is None:
+        files = with_headers(part, name, model, files)
+    if files.tensors is not None:
+        part.facts[:0] = [f"stored as {', '.join(sorted({tensor.dtype for tensor in files.tensors.values()}))}"]
+    return None if part.errors else files
 
 
 def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) -> PreTrainedModel | None:
@@ -99,8 +110,10 @@ def check_words(part: Part, models: Roles, built: Mapping[str, PreTrainedModel])
 
 def check_own_teacher(part: Part, config: RunConfig) -> None:
     """The student's own weights behind the student's own prompt teach nothing (SKD-M19)."""
-    if isinstance(config.teacher, StudentTeacher) and config.data.teacher_prompt is None:
-        found = "is the student itself and reads the same prompts, so the two agree at every step"
+    own = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
+    if own and config.data.teacher_prompt is None:
+        when = "at every step" if isinstance(config.teacher, StudentTeacher) else "before the first step"
+        found = f"is the student itself and reads the same prompts, so the two agree {when}"
         remedy = "write data.teacher_prompt, or teacher: {kind: average}, unless this is meant"
         part.warnings.append(Problem("SKD-M19", "teacher", found, remedy))
 

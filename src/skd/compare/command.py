@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,19 +14,22 @@ from skd.text import visible, write_text
 __all__ = ["compare", "show_states"]
 
 
-def compare(plan_path: str | Path, *, redo: bool = False, only_report: bool = False) -> Path:
+def compare(
+    plan_path: str | Path, overrides: Sequence[str] = (), *, redo: bool = False, only_report: bool = False
+) -> Path:
     """Run what is missing of a plan, then write its tables and the page; returns the page.
 
     Writes to the plan's ``output``: ``cells.jsonl`` (one line per cell, as they finish), ``results.json``,
     ``results.md``, ``plots/*.svg`` and ``index.html``.
 
+    overrides: changes of the plan, ``"base.train.max_steps=200"``.
     redo: cells whose config changed are run again; the old ones are kept aside. Otherwise they are refused.
     only_report: run nothing; tables and page of the cells that are finished.
 
     Raises ConfigError for a wrong plan, CheckpointError (SKD-K14) when cells are stale, and what training and
     evaluation raise. SystemExit 128 + n after signal n; the same command goes on.
     """
-    plan = load_plan(plan_path)
+    plan = load_plan(plan_path, overrides)
     # Loads torch, which a mistake need not wait for.
     from skd.compare.page import NOTES, page_of, write_plots
     from skd.compare.results import tables
@@ -53,15 +57,15 @@ def compare(plan_path: str | Path, *, redo: bool = False, only_report: bool = Fa
     notes = "".join(f"- {note}\n" for note in NOTES)
     write_text(comparison.output / "results.md", "\n".join([*map(markdown, found), notes]))
     write_plots(comparison, comparison.output / "plots")
-    page = page_of(comparison, found, f"skd compare {plan_path}")
+    page = page_of(comparison, found, " ".join(["skd compare", str(plan_path), *overrides]))
     where = write_comparison(page, comparison.output / "index.html")
     say(f"Numbers: {comparison.output / 'results.json'}   Page: {where}")
     return where
 
 
-def show_states(plan_path: str | Path) -> None:
+def show_states(plan_path: str | Path, overrides: Sequence[str] = ()) -> None:
     """Print every job that is known of with its state, and run nothing."""
-    plan = load_plan(plan_path)
+    plan = load_plan(plan_path, overrides)
     from skd.compare.run import Comparison
 
     for job, state in Comparison(plan, Path(plan.config.output)).survey():

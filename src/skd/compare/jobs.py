@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skd.config import config_of
-from skd.errors import CheckpointError, ConfigError, Problem
+from skd.errors import CheckpointError, ConfigError, NumericsError, Problem, SkdError, joined
 from skd.text import write_text
 from skd.train.resume import differences
 
@@ -120,15 +120,25 @@ def run_jobs(jobs: Sequence[Job], *, redo: bool, say: Callable[[str], None]) -> 
     """The record of each job, in order, doing what is not finished. Stale ones are refused before any work.
 
     redo: stale ones are moved aside and done again.
+
+    A run whose numbers are not finite stops no other one; the NumericsError comes at the end, for all of them.
     """
     if not redo:
         refuse_stale(jobs)
+    failed: list[SkdError] = []
     for number, job in enumerate(jobs, 1):
         record = read_record(job) if state_of(job).kind == "finished" else None
         if record is None:
             say(f"[{number}/{len(jobs)}] {job.name}")
-            record = _done(job, say)
+            try:
+                record = _done(job, say)
+            except NumericsError as error:
+                say(f"  failed: {error}")
+                failed.append(error)
+                continue
         yield job, record
+    if failed:
+        raise joined(failed)
 
 
 def _done(job: Job, say: Callable[[str], None]) -> Record:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from skd.compare.problems import STAGE, items_of, plan_problem, unknown_names, unknown_stages
 from skd.compare.schema import Changes, ItemsConfig, PlanConfig
 from skd.config import RunConfig
-from skd.config.document import Document, KeyPath, read_document, read_text
+from skd.config.credentials import quoted
+from skd.config.document import Document, KeyPath, read_document, read_text, read_value
 from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
 from skd.config.load import checked_config
@@ -72,12 +73,16 @@ def flat(changes: Mapping[str, Any], path: KeyPath, prefix: str = "") -> Iterato
             yield name, value, (*path, key)
 
 
-def load_plan(path: str | Path) -> Plan:
+def load_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     """Read and check a plan with every run config in it. No data and no model is opened.
+
+    overrides: ``"base.train.max_steps=200"``, the value written as YAML; applied in order, before anything is checked.
 
     Raises ConfigError with all problems of the plan, each with file and line.
     """
     document = read_document(str(path), read_text(Path(path)))
+    for text in overrides:
+        _override(document, text)
     config = _validated(document)
     if config is None or document.problems:
         raise ConfigError(document.problems)
@@ -89,6 +94,26 @@ def load_plan(path: str | Path) -> Plan:
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return plan
+
+
+def _override(document: Document, text: str) -> None:
+    """Put a change of the command line into the plan."""
+    name, equals, written = text.partition("=")
+    path, place = tuple(name.strip().split(".")), f"--override {quoted(name.strip(), 200)[1:-1]}"
+    if not (equals and all(path)):
+        document.problems.append(Problem("SKD-C05", place, "is no change of the plan", "write section.key=value"))
+        return
+    section = document.data
+    for depth, key in enumerate(path[:-1]):
+        inner = section.setdefault(key, {}) if isinstance(section, dict) else None
+        if not isinstance(inner, dict):
+            found = f"{dotted(path[: depth + 1])} has no keys of its own"
+            document.problems.append(Problem("SKD-C05", place, found, "override it as a whole"))
+            return
+        section = inner
+    document.forget(path)
+    document.places[path] = place
+    section[path[-1]] = read_value(document, written, path, place)
 
 
 def _unknown_tasks(config: PlanConfig, document: Document) -> Iterator[Problem]:

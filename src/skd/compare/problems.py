@@ -77,6 +77,9 @@ def unknown_names(config: PlanConfig, document: Document) -> Iterator[Problem]:
             yield Problem("SKD-C12", document.place(path), found, _one_of(name, config.methods))
     if len(config.methods) < 2:
         yield Problem("SKD-C10", document.place(("methods",)), "methods has fewer than two", "add another one")
+    kinds = [budget.kind for budget in config.budgets]
+    if len(set(kinds)) < len(kinds):
+        yield Problem("SKD-C10", document.place(("budgets",)), "budgets has a kind twice", "use a plan for each")
     for path, items in items_of(config):
         tasks = [one.task for one in items]
         if len(set(tasks)) < len(tasks):

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from skd.check import check
 from skd.compare.cells import Cell, cell_job, item_scores, model_job
 from skd.compare.jobs import Job, Record, read_record, run_jobs, state_of
 from skd.compare.plan import Plan
 from skd.compare.schema import BudgetConfig, Changes
 from skd.compare.stages import Stages
+from skd.errors import SkdError, joined
 from skd.text import write_text
 
 __all__ = ["Comparison", "Finished"]
@@ -60,7 +62,11 @@ class Comparison:
         return [(setting, method) for setting in self.plan.config.settings for method in self.plan.config.methods]
 
     def run(self, *, redo: bool, say: Say) -> None:
-        """Do what is not done; see ``run_jobs`` for what it raises. cells.jsonl grows with every cell."""
+        """Do what is not done; see ``run_jobs`` for what it raises. cells.jsonl grows with every cell.
+
+        Raises what ``skd.check.check`` finds wrong with the data or the models of any setting, before the first cell.
+        """
+        self._require_usable()
         lines: dict[str, None] = {}
 
         def do(jobs: Sequence[Job]) -> Iterator[Finished]:
@@ -98,6 +104,19 @@ class Comparison:
             return
         for budget in self.plan.config.budgets:
             self._finish(budget.kind, list(self._equal(budget)), done)
+
+    def _require_usable(self) -> None:
+        """What is wrong with a setting's data or models is said before anything is spent on another one."""
+        errors: list[SkdError] = []
+        for setting in self.plan.config.settings:
+            config = self.plan.cell(setting, self.plan.config.reference, ((), {"output": str(self.output / "cells")}))
+            made = any(self.stages.identities(config).values())
+            try:
+                check(config, models=not made).require()
+            except SkdError as error:
+                errors.append(error)
+        if errors:
+            raise joined(errors)
 
     @property
     def _seeds(self) -> Sequence[int]:

@@ -75,7 +75,7 @@ def markdown(table: Table) -> str:
 
 def grid(table: Table) -> Grid:
     """For a terminal of 80 columns: ``*`` is the best, ``=`` a tie with it."""
-    shown = {"method": 0, "score": 1, "vs ref.": 4, "95 % items, seeds": 6, "p": 7, "verdict": 8, "CPU s": 13}
+    shown = {"method": 0, "score": 1, "vs ref.": 4, "95 %, seeds": 6, "p": 7, "verdict": 8, "CPU s": 13}
     drawn = Grid(title=Text(title(table)), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     drawn.add_column("", no_wrap=True, min_width=1)
     for heading, i in shown.items():

@@ -4,6 +4,7 @@ from skd.config.dump import config_digest, dump_config
 from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import (
+    AdapterOffTeacher,
     AverageTeacher,
     HubConfig,
     LoraConfig,
@@ -23,6 +24,7 @@ from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, Re
 __all__ = [
     "ALIASES",
     "METHODS",
+    "AdapterOffTeacher",
     "AverageTeacher",
     "DataConfig",
     "DataSource",

@@ -39,6 +39,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_teacher(config, [*policies, *_teacher_readers(full.get("objective"))]),
         *_missing_references(config, policies),
         *_idle_target(config, full.get("objective")),
+        *_no_adapters(config),
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
@@ -168,6 +169,13 @@ def _data_sources(config: Mapping[Any, Any]) -> Iterator[tuple[tuple[str | int, 
         for keys, source in (((), given), *(((index,), item) for index, item in listed)):
             if isinstance(source, Mapping):
                 yield ("data", part, *keys), source
+
+
+def _no_adapters(config: Mapping[Any, Any]) -> list[Contradiction]:
+    if _get(config, "teacher", "kind") != "adapter_off" or _get(config, "student", "lora") is not None:
+        return []
+    text = "teacher.kind is adapter_off, and student.lora is missing: the student has no adapters"
+    return [Contradiction(("teacher", "kind"), text, "write student.lora: {r: 16}, or teacher.kind: student")]
 
 
 def _idle_teacher_prompt(config: Mapping[Any, Any]) -> list[Contradiction]:

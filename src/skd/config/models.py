@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from skd.config.fields import Count, Flag, HubId, InRange, PathText, Real, Section, Text, not_empty, path_from_text
 
 __all__ = [
+    "AdapterOffTeacher",
     "AverageTeacher",
     "HubConfig",
     "LoraConfig",
@@ -79,7 +80,7 @@ class TeacherModel(ModelConfig):
     """A model of its own as teacher."""
 
     kind: Literal["model"] = "model"
-    """model; student or average for a teacher made of the student."""
+    """model; student, average or adapter_off for a teacher made of the student."""
     quantization: Literal["int8", "nf4"] | None = None
     """Bits of its linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; needs skd[quantized]."""
 
@@ -89,6 +90,13 @@ class StudentTeacher(Section):
 
     kind: Literal["student"]
     """student; average for its moving average, model for another model."""
+
+
+class AdapterOffTeacher(Section):
+    """The student with its adapters off as teacher: a frozen copy of the start that takes no memory."""
+
+    kind: Literal["adapter_off"]
+    """adapter_off; student for the current weights, average for their average, model for another model."""
 
 
 class AverageTeacher(Section):
@@ -106,7 +114,7 @@ def _teacher_from_text(value: Any) -> Any:
 
 
 TeacherConfig = Annotated[
-    TeacherModel | StudentTeacher | AverageTeacher,
+    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher,
     Field(discriminator="kind"),
     BeforeValidator(_teacher_from_text),
 ]

@@ -139,8 +139,8 @@ class InterleavedPolicy(Section):
     """Who writes the response."""
     gate: GateConfig = TopKGate()
     """The rule by which a drafted token is kept or replaced."""
-    block: Count = 5
-    """Tokens drafted before the teacher looks; changes the speed, not the responses."""
+    block: Count | None = None
+    """Tokens drafted before the teacher looks; changes the speed, not the responses. null follows the acceptance."""
 
 
 class PartConfig(Section):

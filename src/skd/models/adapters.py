@@ -19,7 +19,7 @@ from skd.config import LoraConfig
 from skd.errors import ModelError, Problem
 from skd.model_files import reason
 
-__all__ = ["Adapters", "merged"]
+__all__ = ["Adapters", "merged", "take_out"]
 
 _PLACE = "student.lora"
 
@@ -82,13 +82,23 @@ def merged(student: PreTrainedModel) -> PreTrainedModel:
     if not any(_adapted(student)):
         return student
     plain = copy.deepcopy(student)
+    return _taken_out(plain, merge=True).requires_grad_(True)
+
+
+def take_out(model: PreTrainedModel) -> PreTrainedModel:
+    """Remove the adapters of ``model`` in place; its weights are what is left."""
+    return _taken_out(model, merge=False)
+
+
+def _taken_out(model: PreTrainedModel, *, merge: bool) -> PreTrainedModel:
     # The innermost first: experts with two weights have one adapter around the other.
-    for name, layer in reversed(list(_adapted(plain))):
-        layer.merge()
-        plain.set_submodule(name, layer.get_base_layer())
-    plain.__dict__.pop("peft_config", None)
-    plain._hf_peft_config_loaded = False
-    return plain.requires_grad_(True)
+    for name, layer in reversed(list(_adapted(model))):
+        if merge:
+            layer.merge()
+        model.set_submodule(name, layer.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+    model._hf_peft_config_loaded = False
+    return model
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-__all__ = ["CurrentStudent", "MovingAverage", "OwnTeacher"]
+from skd.models.adapters import take_out
+
+__all__ = ["AdapterOff", "CurrentStudent", "MovingAverage", "OwnTeacher"]
 
 
 class OwnTeacher(Protocol):
@@ -56,6 +58,21 @@ class CurrentStudent:
 
     def follow(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
         """Nothing to do: the weights are the same."""
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The student with its adapters off, in the same memory: what it was before it was trained."""
+
+    title = "the student with its adapters off"
+    has_weights = False
+
+    def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
+        """A second model over the weights under the adapters."""
+        return take_out(CurrentStudent().made_from(student))
+
+    def follow(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+        """Nothing to do: the weights under the adapters stay as they are."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from skd.objectives.teacher import TeacherView, prepared_head
 from skd.objectives.tokens import ResponseTokens, Tokens, log_probs
 from skd.types import Head, LossSum
 
-__all__ = ["DEFAULT_BUDGET_BYTES", "chunked_loss"]
+__all__ = ["DEFAULT_BUDGET_BYTES", "ROWS_PER_TOKEN", "chunked_loss"]
 
 DEFAULT_BUDGET_BYTES = 512 * 2**20
 
 # Float32 rows [V] alive at once per token, at the peak of a forward and backward of the divergences; measured.
-_ROWS_PER_TOKEN = 16
+ROWS_PER_TOKEN = 16
 
 
 def chunked_loss(
@@ -67,7 +67,7 @@ def chunked_loss(
         objective=objective,
         teacher=None if teacher is None else teacher.prepared(),
         progress=progress,
-        chunk=max(1, budget_bytes // (_ROWS_PER_TOKEN * 4 * student_head.weight_VD.shape[0])),
+        chunk=max(1, budget_bytes // (ROWS_PER_TOKEN * 4 * student_head.weight_VD.shape[0])),
     )
     _check_shapes(student_hidden_ND, batch)
     inputs = (student_hidden_ND, student_head.weight_VD, student_head.bias_V)

@@ -71,8 +71,8 @@ class Trained:
     """The run's metrics, one record per step."""
     validations: Sequence[Mapping[str, Any]]
     """One record per validation."""
-    tokens: Mapping[str, Any]
-    """The token view before the first step, where the teacher writes most."""
+    tokens: Sequence[Mapping[str, Any]]
+    """The token view of every validation, first to last."""
 
     @property
     def seconds(self) -> float:
@@ -184,12 +184,13 @@ def _trained(config: RunConfig, task: str) -> Trained:
 
     result = train(config, resume="never", measure=curve)
     records = [json.loads(line) for line in result.metrics.read_text(encoding="utf-8").splitlines()]
-    tokens = result.run_dir / "tokens" / "step-0.json"
+    validations = [{"step": r["step"], **r["validation"]} for r in records if "validation" in r]
+    views = [result.run_dir / "tokens" / f"step-{one['step']}.json" for one in validations]
     return Trained(
         result=_measure(result.student_dir, task),
         steps=[record for record in records if "validation" not in record],
-        validations=[{"step": r["step"], **r["validation"]} for r in records if "validation" in r],
-        tokens=json.loads(tokens.read_text(encoding="utf-8")),
+        validations=validations,
+        tokens=[json.loads(view.read_text(encoding="utf-8")) for view in views],
     )
 
 
@@ -256,7 +257,7 @@ def _page(
         curves={LABELS[m]: [(v["step"], v["score"]) for v in one.validations] for m, one in trained.items()},
         loss_curves={LABELS[m]: [(s["step"], s["loss"]) for s in one.steps] for m, one in trained.items()},
         acceptance_curves={LABELS["skd"]: [(s["step"], s["acceptance_rate"]) for s in trained["skd"].steps]},
-        tokens={**trained["skd"].tokens, "responses": trained["skd"].tokens["responses"][:12]},
+        tokens=trained["skd"].tokens,
         task_name=task,
         task_example=(example.prompt, example.response or ""),
         n_test=NUM_TEST,

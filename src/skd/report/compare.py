@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from skd.report.figures import Figure, figure
@@ -57,7 +57,6 @@ class Curves:
     title: str
     x_label: str
     series: Mapping[str, Points]
-    references: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,6 @@ def drawn(curves: Sequence[Curves]) -> list[Figure]:
             one.series,
             styles,
             percent=True,
-            references=one.references,
             x_label=one.x_label,
         )
         for number, one in enumerate(curves)

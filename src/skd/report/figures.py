@@ -49,6 +49,7 @@ def figure(
     references: Mapping[str, float] | None = None,
     note: str = "",
     x_label: str = "step",
+    stacked: bool = False,
 ) -> Figure | None:
     """A figure of the series, or None when none of them holds a finite point. ``name`` is unique on the page."""
     measured = {label: points_ for label, points_ in series.items() if any(map(_is_finite, points_))}
@@ -66,6 +67,7 @@ def figure(
         percent=percent,
         references=list(levels.values()),
         x_label=x_label,
+        stacked=stacked,
     )
     return Figure(title, note, plot, keys, len(measured) - len(drawn)) if plot else None
 

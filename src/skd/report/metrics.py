@@ -14,7 +14,9 @@ from skd.text import shortened
 __all__ = ["Metrics", "read_metrics"]
 
 _NOT_SERIES = {"step", "epoch", "time", "seed"}
-_MAX_SERIES = 60
+_MAX_SERIES = 120
+_POSITIONS = ("from", "kept", "replaced", "tokens", "written")
+_MAX_RANGES = 64
 
 
 @dataclass
@@ -22,6 +24,8 @@ class Metrics:
     """Every number of the file as a series over steps, and what could not be read."""
 
     series: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
+    positions: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    """Step -> counts by range of response positions; see ``skd.train.positions``."""
     last_step: int | None = None
     num_records: int = 0
     problems: list[str] = field(default_factory=list)
@@ -29,6 +33,15 @@ class Metrics:
     def last(self, key: str) -> float | None:
         """The newest value of a series, None when there is none."""
         return self.series[key][-1][1] if self.series.get(key) else None
+
+    def first(self, key: str) -> float | None:
+        """The oldest value of a series, None when there is none."""
+        return self.series[key][0][1] if self.series.get(key) else None
+
+    def total(self, key: str) -> float | None:
+        """The sum of a series, None when there is none."""
+        values = [value for _, value in self.series.get(key, ()) if value is not None]
+        return math.fsum(values) if values else None
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -52,6 +65,8 @@ def read_metrics(path: Path) -> Metrics:
             metrics.num_records += 1
             step = int(record["step"])
             metrics.last_step = max(step, metrics.last_step or 0)
+            if counts := _positions(record.get("by_position")):
+                metrics.positions[step] = counts
             for key, value in _numbers(record):
                 if key in by_key or len(by_key) < _MAX_SERIES:
                     by_key.setdefault(key, {})[step] = value
@@ -80,6 +95,18 @@ def _numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _numbers(value, f"{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool) and key not in _NOT_SERIES:
             yield key, _finite(value)
+
+
+def _positions(counts: Any) -> dict[str, list[int]] | None:
+    """The counts of a step when they are whole: equally long lists of counts."""
+    if not isinstance(counts, dict) or not all(isinstance(counts.get(name), list) for name in _POSITIONS):
+        return None
+    lists = [counts[name] for name in _POSITIONS]
+    length = len(lists[0])
+    plain = all(type(count) is int and 0 <= count < 1 << 53 for one in lists for count in one[: _MAX_RANGES + 1])
+    if not plain or not 0 < length <= _MAX_RANGES or any(len(one) != length for one in lists):
+        return None
+    return dict(zip(_POSITIONS, lists, strict=True))
 
 
 def _finite(value: float) -> float | None:

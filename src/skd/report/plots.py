@@ -30,6 +30,8 @@ NUM_STYLES = 7
 _DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)), (0, (3, 1.5)), (0, (8, 3)), (0, (1, 3)))
 _MARKERS = "osD^vPX"
 _MAX_POINTS = 600
+_MAX_DRAWN, _MIN_POINTS = 3_000, 60
+"""Points of all series of a plot; those that one series keeps however many there are."""
 _MAX_MARKED = 40
 _HUGE = 1e30
 
@@ -73,14 +75,17 @@ def line_plot(
     percent: bool = False,
     references: Sequence[float] = (),
     x_label: str = "step",
+    stacked: bool = False,
 ) -> Markup:
-    """An SVG of the series over ``x_label``, or an empty string when no series holds a finite point.
+    """An SVG of the series over training steps, or what ``x_label`` names; empty when no series holds a finite point.
 
     ``styles`` numbers each label's colour and dash; ``name`` is unique on the page; ``alt`` describes the plot to
     a screen reader. ``percent`` labels fractions as percent. ``references`` are dotted horizontal lines.
-    No label is drawn: the page's legend carries them.
+    No label is drawn: the page's legend carries them. ``stacked`` draws areas on top of each other; the series then
+    have the same x.
     """
-    arrays = {label: downsample(points, _MAX_POINTS) for label, points in series.items()}
+    limit = max(_MIN_POINTS, min(_MAX_POINTS, _MAX_DRAWN // max(len(series), 1)))
+    arrays = {label: downsample(points, limit) for label, points in series.items()}
     if not any(np.isfinite(y).any() for _, y in arrays.values()):
         return Markup("")
     with rc_context(), warnings.catch_warnings():
@@ -89,8 +94,11 @@ def line_plot(
         matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
         figure = Figure(figsize=(5.0, 2.9), layout="constrained")
         axes = figure.add_subplot()
-        for label, (x, y) in arrays.items():
-            _draw(axes, x, y, styles[label] % NUM_STYLES)
+        if stacked:
+            _stack(axes, arrays, styles)
+        else:
+            for label, (x, y) in arrays.items():
+                _draw(axes, x, y, styles[label] % NUM_STYLES)
         for value in references:
             axes.axhline(value, color=_MUTED, linewidth=1.1, linestyle=(0, (1, 2.5)), zorder=1)
         _dress(figure, axes, percent, x_label)
@@ -128,6 +136,17 @@ def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], style: int
         left, right = np.r_[False, finite[:-1]], np.r_[finite[1:], False]
         finite &= ~left & ~right
     axes.plot(x[finite], y[finite], color=color, linestyle="none", marker=_MARKERS[style], markersize=4, zorder=4)
+
+
+def _stack(
+    axes: Axes, arrays: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], styles: Mapping[str, int]
+) -> None:
+    floor: NDArray[np.float64] | float = 0.0
+    for label, (x, y) in arrays.items():
+        color, top = f"{_SERIES}{styles[label] % NUM_STYLES}", floor + np.nan_to_num(y)
+        axes.fill_between(x, floor, top, facecolor=color, alpha=0.55, linewidth=0, zorder=2)
+        axes.plot(x, top, color=color, linewidth=1.2, zorder=3)
+        floor = top
 
 
 def _dress(figure: Figure, axes: Axes, percent: bool, x_label: str) -> None:

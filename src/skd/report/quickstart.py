@@ -11,7 +11,8 @@ from typing import Any
 from skd.report.figures import Figure, figure
 from skd.report.page import points, render_page, signed_points
 from skd.report.plots import NUM_STYLES
-from skd.report.tokens import Budget, TokenView, token_view
+from skd.report.timeline import MAX_PROMPTS, Timeline, Track, timeline
+from skd.report.tokens import Budget, snapshot
 from skd.text import shortened, write_text
 
 __all__ = ["MethodRow", "QuickstartPage", "write_quickstart"]
@@ -49,8 +50,8 @@ class QuickstartPage:
     loss_curves: Curves
     acceptance_curves: Curves
     """Share of judged drafts that the gate kept, by step."""
-    tokens: Mapping[str, Any] | None
-    """The token view, see ``skd.report.tokens``."""
+    tokens: Sequence[Mapping[str, Any]]
+    """SKD's token views through the training, see ``skd.report.tokens``."""
     task_name: str
     task_example: tuple[str, str]
     """(prompt, reference)"""
@@ -80,7 +81,7 @@ def render_quickstart(page: QuickstartPage) -> str:
         tiles=[row for name in ("start", "skd", "teacher") for row in page.rows if row.name == name],
         scale=_scale(page.rows),
         figures=figures,
-        views=[view] if view else [],
+        view=view,
         missing=missing,
     )
 
@@ -125,10 +126,12 @@ def _figures(page: QuickstartPage) -> list[Figure]:
     return [one for one in drawn if one is not None]
 
 
-def _tokens(data: Mapping[str, Any] | None) -> tuple[TokenView | None, list[str]]:
-    if data is None:
+def _tokens(views: Sequence[Mapping[str, Any]]) -> tuple[Timeline | None, list[str]]:
+    if not views:
         return None, ["token view: none was recorded"]
+    budget = Budget()
     try:
-        return token_view(data, Budget()), []
+        shown = [snapshot(view, budget, MAX_PROMPTS) for view in views]
     except ValueError as error:
         return None, [f"token view: {shortened(str(error), 300)}"]
+    return timeline([Track("SKD", 0, shown)], budget), []

@@ -1,194 +1,151 @@
-"""The page of one training run, made from what its directory holds: whole, still running or killed."""
+"""The page of one training run, or of several side by side, made from what their directories hold."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from skd.errors import CheckpointError, Problem
-from skd.report.figures import Figure, figure
-from skd.report.metrics import Metrics, read_metrics
+from skd.report.curves import of_one, of_several, others
 from skd.report.page import points, render_page
-from skd.report.tokens import Budget, TokenView, token_view
+from skd.report.plots import NUM_STYLES
+from skd.report.records import Document, RunRecord, count_snapshots, read_run, read_snapshots, require_run
+from skd.report.scores import grouped
+from skd.report.timeline import MAX_TRACKS, Timeline, Track, amounts, timeline
+from skd.report.tokens import Budget
 from skd.text import shortened, write_text
 
-__all__ = ["write_run"]
+__all__ = ["render_runs", "write_runs"]
 
-_CONFIGS = ("config.yaml", "config.yml", "config.json")
-_RECORDS = ("provenance.json", "results.json", "manifest.json")
-_PARTS = ("metrics.jsonl", "samples.jsonl", "tokens", "checkpoints", *_CONFIGS, *_RECORDS)
-_MAX_TEXT = 20_000
-_MAX_SAMPLES = 50
-_MAX_FILE_BYTES = 64 << 20
-_VIEWS = 3
-_CHARTS = (
-    ("Loss", re.compile("loss"), False),
-    ("Drafted tokens kept (acceptance rate)", re.compile("accept"), True),
-    ("Tokens written by the teacher (replaced share)", re.compile("replace.*(share|rate)"), True),
-    ("Tokens per second", re.compile("tokens?_?(per|/)_?s"), False),
-    ("Learning rate", re.compile(r"(^|[/._])(lr|learning_rate)$"), False),
-    ("Gradient norm", re.compile("grad.*norm|norm.*grad"), False),
-    ("Seconds", re.compile("(^|/)seconds"), False),
-)
-_MAX_CHARTS = 12
+_DOCUMENTS = 120_000
+"""Characters of configurations and provenance on a page."""
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text file of the run, shown as it is."""
+class Tile:
+    """A headline number: what it is now, and what it was at first."""
+
+    title: str
+    value: str
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as a line of the table."""
 
     name: str
-    text: str
+    style: int
+    cells: list[tuple[str, str]]
+    """(heading, text)"""
 
 
-def write_run(run_dir: str | Path, path: str | Path | None = None) -> Path:
-    """Write the page of a run, by default to ``run_dir/report.html``, and return where it is.
+def write_runs(runs: Sequence[str | Path], path: str | Path | None = None) -> Path:
+    """Write the page of one run, by default to ``RUN/report.html``, or of several, by default to ``report.html``.
 
-    Parts that are missing or unreadable are named on the page. Raises CheckpointError when ``run_dir`` is no
-    directory or holds nothing of a run, ResourceError when the page cannot be written.
+    Parts that are missing or unreadable are named on the page. Raises CheckpointError when a directory is none or
+    holds nothing of a run, ResourceError when the page cannot be written.
     """
-    directory = Path(run_dir)
-    if not directory.is_dir():
-        found = "there is no such directory"
-        raise CheckpointError(Problem("SKD-H07", str(directory), found, "name the output directory of a run"))
-    if not any((directory / name).exists() for name in _PARTS):
-        found = "holds nothing of a run: neither metrics.jsonl nor config.yaml nor checkpoints"
-        raise CheckpointError(Problem("SKD-H07", str(directory), found, "name the output directory of a run"))
-    return write_text(Path(path) if path else directory / "report.html", render_run(directory))
+    directories = [Path(run) for run in runs]
+    for directory in directories:
+        require_run(directory)
+    default = directories[0] / "report.html" if len(directories) == 1 else Path("report.html")
+    return write_text(Path(path) if path else default, render_runs(directories))
 
 
-def render_run(directory: Path) -> str:
+def render_runs(directories: Sequence[Path]) -> str:
     """The page as HTML text."""
-    missing: list[str] = []
-    metrics = read_metrics(directory / "metrics.jsonl")
-    missing += metrics.problems
-    views = _token_views(directory / "tokens", missing)
-    documents = _documents(directory, missing)
-    samples, num_samples = _samples(directory / "samples.jsonl", missing)
+    names = _names(directories)
+    runs = [read_run(directories[i], name, i % NUM_STYLES) for i, name in enumerate(names)]
+    alone = runs[0] if len(runs) == 1 else None
+    view = _timeline(runs)
     return render_page(
         "run.html",
-        name=directory.resolve().name,
-        metrics=metrics,
-        tiles=_tiles(metrics),
-        figures=_figures(metrics),
-        views=views,
-        documents=documents,
-        samples=samples,
-        num_samples=num_samples,
-        missing=missing,
+        name=names[0] if alone else f"{len(runs)} runs side by side",
+        alone=alone,
+        lead=_lead(alone) if alone else "",
+        tiles=_tiles(alone) if alone else [],
+        rows=[] if alone else [_row(run) for run in runs],
+        figures=of_one(alone.metrics) if alone else of_several(runs),
+        others=others(alone.metrics) if alone else [],
+        scores=grouped((run.name, run.style, run.scores) for run in runs),
+        view=view,
+        documents=_documents(runs),
+        missing=[line if alone else f"{run.name}: {line}" for run in runs for line in run.missing],
     )
 
 
-def _tiles(metrics: Metrics) -> list[tuple[str, str]]:
-    """The newest value of the first series of each headline chart."""
-    tiles = []
-    for title, pattern, percent in _CHARTS[:4]:
-        key = next((key for key in metrics.series if pattern.search(key)), None)
-        value = metrics.last(key) if key else None
-        if value is not None:
-            tiles.append((title, points(value) if percent else f"{value:,.4g}"))
-    return tiles
+def _names(directories: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell all runs apart."""
+    paths = [directory.resolve().parts for directory in directories]
+    longest = max(map(len, paths))
+    for length in range(1, longest + 1):
+        names = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number} {name}" for number, name in enumerate(names, 1)]
 
 
-def _figures(metrics: Metrics) -> list[Figure]:
-    left = dict(metrics.series)
-    drawn: list[Figure | None] = []
-    for title, pattern, percent in _CHARTS:
-        chosen = {key: left.pop(key) for key in list(left) if pattern.search(key)}
-        drawn.append(_figure(len(drawn), title, chosen, percent))
-    for key, values in list(left.items())[:_MAX_CHARTS]:
-        drawn.append(_figure(len(drawn), key, {key: values}, key.endswith(("_rate", "_share"))))
-    return [one for one in drawn if one is not None][:_MAX_CHARTS]
-
-
-def _figure(number: int, title: str, series: Mapping[str, Any], percent: bool) -> Figure | None:
-    styles = {key: index for index, key in enumerate(series)}
-    return figure(f"chart{number}", shortened(title, 60), series, styles, percent=percent)
-
-
-def _token_views(directory: Path, missing: list[str]) -> list[TokenView]:
-    """The views of the last, the middle and the first step that were written, in that order."""
-    paths = _numbered(directory, r"step-(\d{1,12})\.json")
-    if not paths:
-        missing.append("token view: there is no tokens/step-N.json (written at every validation)")
-        return []
-    picked = {round(i * (len(paths) - 1) / (_VIEWS - 1)) for i in range(_VIEWS)}
+def _timeline(runs: Sequence[RunRecord]) -> Timeline | None:
+    """The token view; of the first runs where there are too many to look at."""
+    shown = runs[:MAX_TRACKS]
+    if len(runs) > len(shown):
+        runs[0].missing.append(f"token view: only the first {len(shown)} of {len(runs)} runs are in it")
     budget = Budget()
-    views: list[TokenView] = []
-    for index in sorted(picked, reverse=True):
-        try:
-            views.append(token_view(json.loads(_read(paths[index])), budget))
-        except (OSError, ValueError, RecursionError) as error:
-            missing.append(f"token view: {paths[index].name} cannot be shown: {shortened(str(error), 200)}")
-    return views
+    most = amounts(len(shown), max(count_snapshots(run.directory) for run in shown), budget.responses)
+    tracks = [Track(run.name, run.style, read_snapshots(run, budget, most.stops, most.prompts)) for run in shown]
+    return timeline(tracks, budget)
 
 
-def _documents(directory: Path, missing: list[str]) -> list[Document]:
-    """Configuration and provenance: the run's own, else those of its newest checkpoint."""
-    places = [directory, *_numbered(directory / "checkpoints", r"step-(\d{1,12})")[::-1][:1]]
-    found: list[Document] = []
-    for name in _CONFIGS + _RECORDS:
-        path = next((place / name for place in places if (place / name).is_file()), None)
-        document = _document(path, missing) if path else None
-        found += [document] if document else []
-    if not any(document.name in _CONFIGS for document in found):
-        missing.append("configuration: there is no config.yaml")
-    return found
+_HEADLINES = (
+    ("Validation score", "score", "validation/score", True),
+    ("Validation loss", "loss", "validation/loss", False),
+    ("Drafted tokens kept", "drafts kept", "validation/acceptance_rate", True),
+    ("Written by the teacher", "by teacher", "validation/replaced_share", True),
+)
+"""(title, heading of a column, key, whether it is a share)"""
 
 
-def _document(path: Path, missing: list[str]) -> Document | None:
-    try:
-        return Document(path.name, shortened(_read(path), _MAX_TEXT))
-    except (OSError, ValueError) as error:
-        missing.append(f"{path.name}: {shortened(str(error), 200)}")
-        return None
+def _text(value: float | None, percent: bool) -> str:
+    return "–" if value is None else points(value) if percent else f"{value:,.4g}"
 
 
-def _samples(path: Path, missing: list[str]) -> tuple[list[list[tuple[str, str]]], int]:
-    """The last samples that were written, each as (field, text), and how many there are in all."""
-    if not path.is_file():
-        return [], 0
-    last: deque[bytes] = deque(maxlen=_MAX_SAMPLES)
-    count = 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.strip():
-                    last.append(line)
-                    count += 1
-    except OSError as error:
-        missing.append(f"samples: {shortened(str(error), 200)}")
-    return [_sample(line.decode("utf-8", errors="backslashreplace")) for line in last], count
+def _tiles(run: RunRecord) -> list[Tile]:
+    metrics = run.metrics
+    step = "–" if metrics.last_step is None else f"{metrics.last_step:,}"
+    tiles = [Tile("optimiser steps", step)]
+    for title, _, key, percent in _HEADLINES:
+        now, before = metrics.last(key), metrics.first(key)
+        if now is not None:
+            moved = before is not None and len(metrics.series[key]) > 1
+            tiles.append(Tile(title, _text(now, percent), f"from {_text(before, percent)}" if moved else ""))
+    seconds = metrics.total("seconds")
+    return [*tiles, Tile("seconds in steps", f"{seconds:,.0f}")] if seconds else tiles
 
 
-def _sample(line: str) -> list[tuple[str, str]]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        return [("unreadable line", shortened(line, 200))]
-    return [(shortened(key, 60), shortened(_text(value), 1_000)) for key, value in list(record.items())[:12]]
+def _lead(run: RunRecord) -> str:
+    """One sentence that says what was done, of the parts that are known."""
+    method, teacher, student = run.setting("method"), run.setting("teacher", "path"), run.setting("student", "path")
+    if not method or not student:
+        return ""
+    pair = f"{teacher} taught {student}" if teacher else f"{student} was trained"
+    tokens = run.metrics.total("tokens")
+    amount = f", {tokens:,.0f} response tokens" if tokens else ""
+    return f"{pair} by {method} in {run.metrics.last_step or 0:,} steps{amount}."
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _row(run: RunRecord) -> Row:
+    metrics = run.metrics
+    cells = [("method", run.setting("method") or "–"), ("seed", run.setting("train", "seed") or "–")]
+    cells += [("steps", "–" if metrics.last_step is None else f"{metrics.last_step:,}")]
+    cells += [(heading, _text(metrics.last(key), percent)) for _, heading, key, percent in _HEADLINES]
+    return Row(run.name, run.style, [*cells, ("seconds", _text(metrics.total("seconds"), False))])
 
 
-def _numbered(directory: Path, pattern: str) -> list[Path]:
-    """Entries whose whole name matches ``pattern``, by the number in it."""
-    entries = directory.iterdir() if directory.is_dir() else ()
-    matches = ((re.fullmatch(pattern, path.name), path) for path in entries)
-    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
-
-
-def _read(path: Path) -> str:
-    """Text of a file of bounded size; bytes that are not UTF-8 become escapes."""
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise ValueError(f"larger than {_MAX_FILE_BYTES >> 20} MiB")
-    return path.read_bytes().decode("utf-8", errors="backslashreplace")
+def _documents(runs: Sequence[RunRecord]) -> list[Document]:
+    """All of a single run's; of several, as much of each configuration as the page has room for."""
+    if len(runs) == 1:
+        return runs[0].documents
+    size = _DOCUMENTS // len(runs)
+    configs = [(run.name, document) for run in runs for document in run.documents[:1]]
+    return [Document(f"{name}: {document.name}", shortened(document.text, size)) for name, document in configs]

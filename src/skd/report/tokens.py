@@ -1,4 +1,4 @@
-"""The token view: who wrote each token, what both models held probable there, and how far apart they were.
+"""Responses token by token: who wrote each, what both models held probable there, and how far apart they were.
 
 Input, as training writes it (``tokens/step-N.json``)::
 
@@ -9,27 +9,40 @@ Input, as training writes it (``tokens/step-N.json``)::
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from skd.text import shortened, visible
 
-__all__ = ["Budget", "ResponseView", "TokenView", "token_view"]
+__all__ = ["ORDER", "Budget", "ResponseView", "Snapshot", "snapshot"]
 
-MAX_RESPONSES = 24
 MAX_TOKENS = 400
 _PIECE, _PROMPT = 60, 2_000
 _LEVELS = (0.01, 0.1, 0.5, 1.0, 2.0)
 _AUTHORS = ("data", "student", "teacher")
-_ORDER: tuple[str, ...] = ("student", "teacher", "data")
+ORDER: tuple[str, ...] = ("student", "teacher", "data")
 
 
 @dataclass
 class Budget:
-    """Tokens that a page may still show in detail: about 250 bytes each."""
+    """What a page may still show in detail: responses, and tokens of about 150 bytes each."""
 
-    tokens: int = 12_000
+    responses: int = 200
+    tokens: int = 22_000
+    pieces: dict[str, int] = field(default_factory=dict)
+    """Number of each text in the details' table, which holds every text once."""
+
+    def share(self) -> int:
+        """Tokens that the next response may take, so that all that follow get as many; then it counts as shown."""
+        limit = min(MAX_TOKENS, self.tokens // max(self.responses, 1))
+        self.responses -= 1
+        return limit
+
+    def piece(self, text: str) -> int:
+        """The number of a text as it stands on its own."""
+        return self.pieces.setdefault(_marked(text), len(self.pieces))
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,8 @@ class ResponseView:
     """(author, tokens) over the whole response, authors without tokens left out."""
     left_out: int
     details: list[Any]
-    """Per token shown: [author, divergence or None, teacher's top, student's top, piece], for the page's script."""
+    """Per token shown: [author, divergence or None, teacher's top, student's top, piece], for the page's script. A top
+    is a flat list of piece and probability in ten thousandths, pieces by number."""
 
     @property
     def num_tokens(self) -> int:
@@ -52,61 +66,51 @@ class ResponseView:
 
 
 @dataclass(frozen=True)
-class TokenView:
+class Snapshot:
     """The responses of one step."""
 
     step: int
-    responses: list[ResponseView] = field(default_factory=list)
-    left_out: int = 0
-    """Responses not shown."""
-
-    @property
-    def authors(self) -> list[str]:
-        """Names of the authors that occur, in a fixed order."""
-        present = {author for response in self.responses for author, _ in response.counts}
-        return [author for author in _ORDER if author in present]
+    responses: list[ResponseView]
+    """Those shown."""
+    counts: Mapping[str, int]
+    """Tokens by author over all responses, shown or not."""
+    divergence: float | None
+    """Mean over all tokens, in nats; None where it was not recorded."""
+    num_responses: int
 
 
-def token_view(data: Mapping[str, Any], budget: Budget) -> TokenView:
-    """The view of one step, within ``budget``, from which it takes what it shows.
+def snapshot(data: Mapping[str, Any], budget: Budget, most: int) -> Snapshot:
+    """The first ``most`` responses of one step within ``budget``, from which it takes what it shows, and sums over all.
 
     Raises ValueError, saying what is wrong, when ``data`` does not have the documented form.
     """
     try:
         step, rows = int(data["step"]), list(data["responses"])
-        views: list[ResponseView] = []
-        for row in rows[:MAX_RESPONSES]:
-            limit = min(MAX_TOKENS, budget.tokens)
-            if limit == 0:
-                break
-            views.append(_response(row, limit))
-            budget.tokens -= len(views[-1].tokens)
+        authors = Counter(_AUTHORS[_author(author)] for row in rows for author in row["authors"])
+        distances = [value for row in rows for value in map(_finite, row["divergence"]) if value is not None]
+        shown = [_response(row, budget) for row in rows[: min(most, budget.responses)]]
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"not a token view: {type(error).__name__} {error}") from error
-    return TokenView(step, views, len(rows) - len(views))
+    mean = math.fsum(distances) / len(distances) if distances else None
+    return Snapshot(step, shown, authors, mean, len(rows))
 
 
-def _response(row: Mapping[str, Any], limit: int) -> ResponseView:
+def _response(row: Mapping[str, Any], budget: Budget) -> ResponseView:
     names = ("pieces", "authors", "divergence", "teacher_top", "student_top")
     lengths = {name: len(row[name]) for name in names}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"not a token view: lengths differ, {lengths}")
-    pieces, authors = [str(piece) for piece in row["pieces"]], [_AUTHORS[_author(a)] for a in row["authors"]]
-    divergence = [_finite(value) for value in row["divergence"][:limit]]
-    details = [
-        [
-            _author(row["authors"][i]),
-            value,
-            _top(row["teacher_top"][i]),
-            _top(row["student_top"][i]),
-            _marked(pieces[i]),
-        ]
-        for i, value in enumerate(divergence)
-    ]
-    tokens = [(*_set(pieces[i]), f"t {authors[i]} d{_level(value)}") for i, value in enumerate(divergence)]
-    counts = [(author, authors.count(author)) for author in _ORDER if author in authors]
-    prompt = shortened(str(row["prompt"]), _PROMPT)
-    return ResponseView(prompt, tokens, counts, len(pieces) - len(tokens), details)
+    pieces, authors = [str(piece) for piece in row["pieces"]], [_author(author) for author in row["authors"]]
+    tokens, details = [], []
+    for i in range(min(budget.share(), len(pieces))):
+        distance = _finite(row["divergence"][i])
+        tops = [_top(row[name][i], budget) for name in ("teacher_top", "student_top")]
+        details.append([authors[i], distance, *tops, budget.piece(pieces[i])])
+        tokens.append((*_set(pieces[i]), f"t {_AUTHORS[authors[i]]} d{_level(distance)}"))
+    budget.tokens -= len(tokens)
+    names_of = [_AUTHORS[author] for author in authors]
+    counts = [(author, names_of.count(author)) for author in ORDER if author in names_of]
+    return ResponseView(shortened(str(row["prompt"]), _PROMPT), tokens, counts, len(pieces) - len(tokens), details)
 
 
 def _author(value: Any) -> int:
@@ -115,8 +119,12 @@ def _author(value: Any) -> int:
     return int(value)
 
 
-def _top(pairs: Any) -> list[tuple[str, float | None]]:
-    return [(_marked(str(piece)), _finite(probability)) for piece, probability in pairs[:5]]
+def _top(pairs: Sequence[Any], budget: Budget) -> list[int | None]:
+    flat: list[int | None] = []
+    for piece, probability in pairs[:5]:
+        share = _finite(probability)
+        flat += [budget.piece(str(piece)), None if share is None else round(10_000 * share)]
+    return flat
 
 
 def _set(piece: str) -> tuple[str, str]:
@@ -137,7 +145,7 @@ def _marked(piece: str) -> str:
 
 def _finite(value: Any) -> float | None:
     number = math.nan if value is None else float(value)
-    return round(number, 5) if math.isfinite(number) else None
+    return round(number, 4) if math.isfinite(number) else None
 
 
 def _level(divergence: float | None) -> int:

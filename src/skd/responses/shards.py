@@ -21,10 +21,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from skd.errors import DataError, Problem
 from skd.responses.index import ShardRecord
 from skd.types import Rollout, TopEvidence
 
-__all__ = ["Shard", "StoredEvidence", "read_shard", "shard_tensors"]
+__all__ = ["Shard", "StoredEvidence", "read_shard", "shard_tensors", "stamp_of"]
 
 
 def shard_tensors(rollout: Rollout, evidence: Sequence[TopEvidence] | None) -> dict[str, Tensor]:
@@ -95,11 +96,22 @@ def _require_layout(file: Any, record: ShardRecord, top_k: int | None) -> None:
             raise ValueError(f"{name} is not of type {dtype} and shape {shape}")
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file. Raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class StoredEvidence(Sequence[TopEvidence]):
-    """What files hold of the teacher, a response at a time: read when it is looked at, and then not kept."""
+    """What files hold of the teacher, a response at a time: read when it is looked at, and then not kept.
+
+    Looking raises DataError (SKD-D14) when a file is not the one that was checked.
+    """
 
     files: Sequence[Path]
+    stamps: Sequence[tuple[int, int]]
+    """Size and time of change of each file when its bytes were checked."""
     file_of: Sequence[int]
     """The file that each response is in."""
     start: Sequence[int]
@@ -113,6 +125,13 @@ class StoredEvidence(Sequence[TopEvidence]):
     def __getitem__(self, row: Any) -> Any:
         path, start = self.files[self.file_of[row]], self.start[row]
         tokens = slice(start, start + self.length[row])
+        try:
+            unchanged = stamp_of(path) == self.stamps[self.file_of[row]]
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            found = "was changed or removed while the run reads it"
+            raise DataError(Problem("SKD-D14", str(path), found, "put it back and resume from the last checkpoint"))
         with safe_open(path, framework="pt") as file:
             # Copies: a slice is a view of the whole file, mapped into memory.
             parts = [file.get_slice(name)[tokens].clone() for name in ("top_ids", "top_logp", "written_logp")]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from skd.errors import DataError, ModelError, Problem
 from skd.files import hash_file
 from skd.responses.index import Index, ShardRecord, read_index
-from skd.responses.shards import Shard, StoredEvidence, read_shard
+from skd.responses.shards import Shard, StoredEvidence, read_shard, stamp_of
 from skd.types import Prompts
 
 __all__ = ["StoredResponses", "defect", "open_responses"]
@@ -106,4 +106,5 @@ def _evidence(directory: Path, index: Index, shards: Sequence[Shard]) -> StoredE
             start.append(place)
             length.append(len(ids))
             place += len(ids)
-    return StoredEvidence([directory / record.name for record in index.shards], file_of, start, length)
+    files = [directory / record.name for record in index.shards]
+    return StoredEvidence(files, [stamp_of(path) for path in files], file_of, start, length)

@@ -34,7 +34,7 @@ def interleave(
     prompts: Prompts | Sequence[str],
     *,
     gate: Gate | None = None,
-    block: int = 5,
+    block: int | None = None,
     student_warp: Warp | None = None,
     teacher_warp: Warp | None = None,
     max_new_tokens: int = 128,
@@ -54,7 +54,8 @@ def interleave(
     Args:
         prompts: token ids, or texts, which are encoded as ``Pair.encode`` does and numbered from 0.
         gate: the rule that keeps a draft; ``TopK(25)`` by default.
-        block: drafted tokens per look of the teacher; it changes the cost, not the responses.
+        block: drafted tokens per look of the teacher, by default chosen from the acceptance so far; it changes the
+            cost, not the responses.
         student_warp: what drafts are drawn from; by default the student's own distribution.
         teacher_warp: what replacements are drawn from, likewise.
         max_new_tokens: cap of a response, its end token included.
@@ -76,7 +77,12 @@ def interleave(
     NumericsError when a model's output is not finite.
     """
     gate = gate or TopK()
-    require_positive(block=block, max_new_tokens=max_new_tokens, slots=slots, responses_per_prompt=responses_per_prompt)
+    require_positive(
+        block=1 if block is None else block,
+        max_new_tokens=max_new_tokens,
+        slots=slots,
+        responses_per_prompt=responses_per_prompt,
+    )
     require_stop_strings(stop_strings)
     prompts = prompts if isinstance(prompts, Prompts) else pair.encode(prompts)
     require_prompts(prompts, [max_new_tokens] * len(prompts), pair.context, pair.vocab_size)

@@ -20,6 +20,7 @@ from skd.sampling.checks import not_finite
 from skd.sampling.clock import Clock
 from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gate import Drafted, Gate, Verdict
+from skd.sampling.pace import Pace
 from skd.sampling.slots import Block, Places, Request, Slots
 from skd.sampling.stops import StopStrings
 from skd.sampling.warp import Warp
@@ -45,7 +46,8 @@ class Settings:
     """How responses are sampled; see ``skd.interleave``."""
 
     gate: Gate
-    block: int
+    block: int | None
+    """Tokens drafted before the teacher looks; None lets ``Pace`` choose."""
     student_warp: Warp
     teacher_warp: Warp
     cap: int
@@ -65,7 +67,8 @@ class Sampler:
     def __init__(self, pair: Pair, settings: Settings, requests: list[Request], num_slots: int) -> None:
         gate = settings.gate
         self._pair, self._settings, self._requests = pair, settings, requests
-        self._block = settings.block if gate.drafts and gate.judges else _ALONE_BLOCK
+        self._pace = _pace(pair, settings)
+        self._block = self._pace.longest
         self._slots = Slots(requests, num_slots, settings.cap, self._block, settings.seed, gate.state_size, pair.device)
         self._student = self._teacher = None
         if gate.drafts:
@@ -125,7 +128,7 @@ class Sampler:
                 body.keep_rows(rows_b)
 
     def _next_block(self) -> Block:
-        places = self._slots.next_places(self._block)
+        places = self._slots.next_places(self._pace.block(len(self._slots.held)))
         if self._teacher is None:
             assert self._student is not None
             block = self._alone(self._student, STUDENT, places, places.draft_noise_BG)
@@ -203,10 +206,13 @@ class Sampler:
         ended_B, count_B = stop_B <= count_B, torch.minimum(stop_B, count_B)
         count_B, ended_B = self._settings.stops.cut(slots, count_B, ended_B)
         slots.advance(block, count_B, ended_B)
+        last_B1 = (count_B - 1).clamp(min=0).unsqueeze(1)
+        replaced_B = (block.author_BG.gather(1, last_B1).squeeze(1) == TEACHER) & (count_B > 0)
         # The one look of the host per round.
-        counts, ended, *finite = torch.stack([count_B, ended_B, *block.finite.values()]).tolist()
+        counts, ended, replaced, *finite = torch.stack([count_B, ended_B, replaced_B, *block.finite.values()]).tolist()
         if not all(map(all, finite)):
             self._refuse_nonfinite(dict(zip(block.finite, finite, strict=True)))
+        self._pace.saw(counts, replaced)
         self._settle(counts, ended)
 
     def _refuse_nonfinite(self, finite: dict[int, list[int]]) -> None:
@@ -229,6 +235,12 @@ class Sampler:
                 over.append(slot)
         for slot, response in zip(over, Response.take(slots, over, ended), strict=True):
             self._done[slots.release(slot).index] = response
+
+
+def _pace(pair: Pair, settings: Settings) -> Pace:
+    fixed = settings.block if settings.gate.drafts and settings.gate.judges else _ALONE_BLOCK
+    teacher = 0 if pair.teacher is None else pair.teacher.num_parameters()
+    return Pace(pair.sampling_student.num_parameters(), teacher, pair.device.type, fixed)
 
 
 def _finite(hidden_BGD: Tensor) -> Tensor:

@@ -121,10 +121,10 @@ class RunLog:
             purge_step = max(after_step + 1, 0)
             self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge_step)
 
-    def training(self, step: int, values: Metrics) -> None:
-        """A row ``{"step", "loss", ...}`` of metrics.jsonl."""
+    def training(self, step: int, values: Metrics, positions: Mapping[str, Sequence[int]] | None = None) -> None:
+        """A row ``{"step", "loss", ..., "by_position": {...}}`` of metrics.jsonl; see ``skd.train.positions``."""
         self._to_board("train", step, values)
-        self._metrics({"step": step, **values})
+        self._metrics({"step": step, **values, **({"by_position": dict(positions)} if positions else {})})
 
     def validation(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "validation": {"loss", ...}}`` of metrics.jsonl."""

@@ -19,7 +19,7 @@ from skd.files import write_atomic
 from skd.hub import push
 from skd.models import Pair, export_student
 from skd.train.account import card_of
-from skd.train.checkpoint import TrainState, disk_faults, load, require_space, save
+from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
@@ -40,6 +40,7 @@ from skd.train.tensors import (
 )
 from skd.train.validate import pieces_of, validate
 from skd.train.watch import Watch
+from skd.types import Prompts
 from skd.versions import versions
 
 __all__ = ["Callback", "Measure", "TrainResult", "train"]
@@ -112,6 +113,8 @@ def train(
         shown.say(warning)
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
         checkpoint = find_start(run_dir, config, resume, shown.say)
+        if checkpoint and isinstance(prompts, Prompts):
+            _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
         if run.world_size == 1:
             # With several processes one of them must not leave in the middle of a step: the others would wait for it.
@@ -226,14 +229,12 @@ def _first_state(run: Run) -> TrainState:
 def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
     """The state of a checkpoint, with its weights and optimizer state put into the run.
 
-    Raises CheckpointError (SKD-K14) when data or models are not those the run was started with.
+    Raises CheckpointError when data (SKD-D13) or models (SKD-K14) are not those the run was started with.
     """
     state, weights, moments = load(checkpoint)
     now = _first_state(run)
     refuse_differences(checkpoint, differences({"models": state.provenance}, {"models": now.provenance}), shown.say)
-    if state.data_fingerprint != now.data_fingerprint:
-        found = "the training rows are not those the run was started with"
-        raise CheckpointError(Problem("SKD-K14", str(checkpoint), found, "put them back, or choose another output"))
+    _require_same_rows(checkpoint, run.prompts)
     restore_student(run.pair.student, weights, checkpoint)
     moments = restore_average(run.pair, moments, checkpoint)
     restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
@@ -249,6 +250,12 @@ def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
     )
 
 
+def _require_same_rows(checkpoint: Path, prompts: Prompts) -> None:
+    if read_state(checkpoint).data_fingerprint != fingerprint(prompts):
+        found = "the training rows are not those the run was started with"
+        raise CheckpointError(Problem("SKD-D13", str(checkpoint), found, "put them back, or choose another output"))
+
+
 def _advanced(run: Run, state: TrainState) -> TrainState:
     settings, step = run.config.train, state.step + 1
     trained = state.samples_trained + settings.batch_size
@@ -259,7 +266,7 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
 
 
 def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
-    log.training(step, report.metrics)
+    log.training(step, report.metrics, report.positions)
     log.trained(step, report.epochs, report.sample_ids)
     shown.step(step, report.metrics)
     every, rollout = run.config.train.samples_every, report.rollout

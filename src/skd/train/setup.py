@@ -9,11 +9,19 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from skd.check.prompts import longest_responses
-from skd.config import AverageTeacher, DataConfig, RunConfig, StudentTeacher, TeacherConfig, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    AverageTeacher,
+    DataConfig,
+    RunConfig,
+    StudentTeacher,
+    TeacherConfig,
+    TeacherModel,
+)
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
-from skd.models import Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
+from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
@@ -131,9 +139,14 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
 
 
 def _own_teacher(teacher: TeacherConfig | None) -> OwnTeacher | None:
-    if isinstance(teacher, AverageTeacher):
-        return MovingAverage(teacher.decay)
-    return CurrentStudent() if isinstance(teacher, StudentTeacher) else None
+    match teacher:
+        case StudentTeacher():
+            return CurrentStudent()
+        case AverageTeacher(decay=decay):
+            return MovingAverage(decay)
+        case AdapterOffTeacher():
+            return AdapterOff()
+    return None
 
 
 def _encoded(config: RunConfig, pair: Pair, source: PromptSource) -> Prompts:

@@ -18,7 +18,9 @@ from skd.data.order import batch_at
 from skd.faults import point
 from skd.policies import RolloutKey
 from skd.train.batch import collate
+from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
+from skd.train.positions import positions
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
@@ -35,6 +37,8 @@ class StepReport:
     """What a step did."""
 
     metrics: dict[str, float | int | None]
+    positions: dict[str, list[int]]
+    """Counts by response position; see ``skd.train.positions``."""
     rollout: Rollout
     """The responses of this rank."""
     epochs: list[int]
@@ -67,15 +71,16 @@ class _Sums:
 def train_step(run: Run, step: int) -> StepReport:
     """Take optimiser step number ``step``, counted from 0.
 
-    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, and Interrupted
-    while responses are sampled when a signal arrives.
+    Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, ResourceError
+    (SKD-T12) when memory runs out, and Interrupted while responses are sampled when a signal arrives.
     """
     settings, student = run.config.train, run.pair.student
     started, cpu_started = time.perf_counter(), time.process_time()
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
-    metrics, grad_norm = _gradients(run, step, rollout)
+    with memory_faults(step, "the student learns", _sizes(rollout)):
+        metrics, grad_norm = _gradients(run, step, rollout)
     refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
     if settings.clip_norm is not None:
         clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
@@ -91,7 +96,7 @@ def train_step(run: Run, step: int) -> StepReport:
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
     metrics |= {"seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
-    return StepReport(metrics, rollout, epochs, sample_ids)
+    return StepReport(metrics, positions(run, rollout), rollout, epochs, sample_ids)
 
 
 def _gradients(run: Run, step: int, rollout: Rollout) -> tuple[dict[str, float | int | None], float]:
@@ -139,10 +144,19 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
     key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
-    with run.interruptible():
+    sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
+    with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
         rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
+
+
+def _sizes(rollout: Rollout) -> dict[int, int]:
+    """Tokens of each row with its longest response."""
+    sizes: dict[int, int] = {}
+    for row, prompt, response in zip(rollout.sample_ids, rollout.prompt_ids, rollout.response_ids, strict=True):
+        sizes[row] = max(sizes.get(row, 0), len(prompt) + len(response))
+    return sizes
 
 
 def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:

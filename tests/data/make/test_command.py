@@ -92,6 +92,15 @@ def test_without_package_lists_the_way_out_is_told(tmp_path: Path, monkeypatch: 
         Machine(tmp_path, offline=True).package_lists()
 
 
+def test_a_list_that_cannot_be_unpacked_is_told(tmp_path: Path) -> None:
+    (tmp_path / "apt").mkdir()
+    (tmp_path / "apt" / "x_Translation-en.lz4").write_bytes(b"no archive")
+    machine = Machine(tmp_path, offline=True)
+    [path] = machine.package_lists()
+    with pytest.raises(DataError, match=r"SKD-D02.*en.lz4: apt-helper cannot unpack it; run apt-get update again"):
+        machine.read(path)
+
+
 def test_a_package_is_downloaded_and_unpacked_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

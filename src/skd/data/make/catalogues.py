@@ -38,8 +38,10 @@ def catalogue_pairs(language: Language, machine: Machine, locales: Path | None =
         source = Source(f"Debian package {package}", "MPL-2.0", "https://www.libreoffice.org")
         yield from pairs_of(path, language, source)
     installed = ((locales or LOCALES) / language.code / "LC_MESSAGES").glob("*.mo")
-    for path in sorted(path for path in installed if not path.match(_NAMES)):
-        owner = machine.owner(path)
+    paths = sorted(path for path in installed if not path.match(_NAMES))
+    owners = machine.owners(paths)
+    for path in paths:
+        owner = owners.get(str(path), "")
         name = f"Debian package {owner}" if owner else f"catalogue {path.name}"
         yield from pairs_of(path, language, Source(name, _licence(owner), "https://packages.debian.org"))
 

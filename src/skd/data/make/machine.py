@@ -75,18 +75,25 @@ class Machine:
         return found
 
     def read(self, path: Path) -> str:
-        """The text of a package list, which apt may have packed."""
+        """The text of a package list, which apt may have packed. Raises DataError (SKD-D02) when it cannot be read."""
         if not path.suffix:
             return path.read_text(encoding="utf-8", errors="replace")
         helper = ["/usr/lib/apt/apt-helper", "cat-file", str(path)]
-        return subprocess.run(helper, check=True, capture_output=True, timeout=SECONDS).stdout.decode(errors="replace")
+        try:
+            done = subprocess.run(helper, check=True, capture_output=True, timeout=SECONDS)
+        except (subprocess.SubprocessError, OSError):
+            problem = Problem("SKD-D02", str(path), "apt-helper cannot unpack it", "run apt-get update again")
+            raise DataError(problem) from None
+        return done.stdout.decode(errors="replace")
 
-    def owner(self, path: Path) -> str:
-        """The Debian package that installed a file; empty when none did."""
-        if not shutil.which("dpkg"):
-            return ""
-        done = subprocess.run(["dpkg", "-S", str(path)], capture_output=True, text=True, timeout=SECONDS, check=False)
-        return done.stdout.split(":")[0].split(",")[0].strip()
+    def owners(self, paths: Sequence[Path]) -> dict[str, str]:
+        """Path -> the Debian package that installed the file; files that none installed are missing."""
+        if not paths or not shutil.which("dpkg"):
+            return {}
+        command = ["dpkg", "-S", *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        found = (line.partition(": ") for line in done.stdout.splitlines())
+        return {path: names.split(",")[0].split(":")[0] for names, _, path in found}
 
     def _can(self, *programs: str) -> bool:
         return not self.offline and all(shutil.which(program) for program in programs)

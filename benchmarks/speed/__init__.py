@@ -1,0 +1,1 @@
+"""Our training steps against their rivals on the same work; ``python -m benchmarks.speed --help``."""

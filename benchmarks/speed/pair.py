@@ -1,0 +1,144 @@
+"""Pairs that need no download: of SmolLM2-135M's shape, random, with a chosen acceptance rate.
+
+The teacher is the student followed by further layers that are scaled down by ``noise``: 0 makes it the student, and the
+larger it is the less the two agree. Gate, models and draws are the real ones; only the words mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+__all__ = ["SHAPES", "Shape", "save_pair", "with_work"]
+
+_LOGIT_STD = 6.0
+"""Spread of the logits: at this one a random model's draws concentrate on a few dozen of 49,152 ids."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The two models' sizes."""
+
+    hidden: int
+    teacher_layers: int
+    student_layers: int
+    vocab_size: int
+    noise: tuple[float, float]
+    """Scales of the teacher's further layers at which about 50 % and 90 % of the drafts are kept at K = 25."""
+
+
+SHAPES = {
+    # SmolLM2-135M and a student of a third of its layers: 134.5 and 63.7 million parameters.
+    "smol": Shape(576, 30, 10, 49_152, noise=(0.3, 0.12)),
+    # The same with half the layers.
+    "quick": Shape(576, 15, 5, 49_152, noise=(0.41, 0.16)),
+    # For memory: nearly all of it is what the loss holds.
+    "large_vocabulary": Shape(64, 2, 1, 262_144, noise=(0.3, 0.1)),
+}
+
+
+def save_pair(directory: Path, shape: Shape, noise: float, seed: int = 0) -> tuple[Path, Path]:
+    """Write the teacher with this noise and the student; returns their directories."""
+    paths = directory / f"teacher-{noise:g}", directory / "student"
+    if all((path / "config.json").exists() for path in paths):
+        return paths
+    torch.manual_seed(seed)
+    teacher, student = _llama(shape, shape.teacher_layers), _llama(shape, shape.student_layers)
+    _draw(teacher, shape)
+    for layer in teacher.model.layers[shape.student_layers :]:
+        layer.self_attn.o_proj.weight.data *= noise
+        layer.mlp.down_proj.weight.data *= noise
+    student.load_state_dict(teacher.state_dict(), strict=False)
+    for model, path in zip((teacher, student), paths, strict=True):
+        model.save_pretrained(path)
+        _tokenizer(shape.vocab_size).save_pretrained(path)
+    return paths
+
+
+def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """A piece of work complete: the pair's paths and the ids, which every contestant gets alike.
+
+    Prompts have 56 to 66 ids. Where generation alone is measured their lengths are log-normal (median 40, sigma 0.6),
+    and one id in 48 ends a response, so that the lengths of responses are about geometric, cut at the cap.
+    """
+    shape, generator = SHAPES[plan["shape"]], torch.Generator().manual_seed(0)
+
+    def rows(lengths: Tensor) -> list[list[int]]:
+        ids = torch.randint(3, shape.vocab_size, (int(lengths.sum()),), generator=generator)
+        return [row.tolist() for row in ids.split(lengths.tolist())]
+
+    cold, warm = shape.noise
+    teacher, student = save_pair(directory / plan["shape"], shape, cold)
+    ragged = (40 * (0.6 * torch.randn(plan["ragged"], generator=generator)).exp()).long().clamp(8, 200)
+    return {
+        **plan,
+        "student": str(student),
+        "teacher": str(teacher),
+        "warm_teacher": str(save_pair(directory / plan["shape"], shape, warm)[0]),
+        "prompts": rows(torch.randint(56, 67, (plan["batch"] * 8,), generator=generator)),
+        "responses": rows(torch.full((plan["batch"] * 8,), plan["length"])),
+        "ragged": rows(ragged),
+        "stop_ids": torch.randperm(shape.vocab_size, generator=generator)[: shape.vocab_size // 48].tolist(),
+        "cap": 192,
+        "slots": 32,
+        "lr": 1e-7,
+    }
+
+
+def _llama(shape: Shape, layers: int) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=shape.hidden // 64,
+        num_key_value_heads=max(1, shape.hidden // 192),
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model.to_empty(device="cpu")
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    model.tie_weights()
+    model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=1)
+    return model
+
+
+@torch.no_grad()
+def _draw(model: LlamaForCausalLM, shape: Shape) -> None:
+    """Weights at which every layer speaks as loud as the sum before it, and the embedding hardly at all.
+
+    Were the embedding loud, a tied head would repeat the last token for ever.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.lm_head:
+            module.weight.normal_(std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(std=0.02)
+        elif type(module).__name__.endswith("RMSNorm"):
+            module.weight.fill_(1.0)  # type: ignore[operator]
+    model.model.norm.weight.fill_(_LOGIT_STD / (0.02 * shape.hidden**0.5))
+
+
+def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, **{f"w{i}": i for i in range(3, vocab_size)}}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(json.dumps(with_work(json.loads(path.read_text()), Path(sys.argv[2]))))

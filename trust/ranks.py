@@ -1,0 +1,130 @@
+"""Runs whose number of processes changes from kill to kill: the rows trained on, and their order, stay the same.
+
+Sums over two processes are rounded otherwise than over one, so the weights are close to those of one process, not equal
+bit by bit; and a sampled response may then be another one. So the weights are compared where the data set writes the
+responses, and in the other modes what was trained on, and that no step is missing or there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+from safetensors.torch import load_file
+
+from skd import cli
+from trust.child import Child, Ended, fork, train
+from trust.tally import Bench, Tally
+from trust.toy import MODES, STEPS
+
+__all__ = ["ranks"]
+
+CLOSE = 1e-5
+"""Largest difference of a weight, after all steps."""
+_KILLS = 4
+"""Of each run; the number of processes changes at each."""
+_STEADY = {"eps": 0.01}
+"""A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps."""
+
+
+def ranks(bench: Bench) -> Tally:
+    """The modes in turn, started with two processes, then with one, and so on."""
+    tally = Tally()
+    for number in range(bench.size.rank_changes):
+        mode = list(MODES)[number % len(MODES)]
+        _one(bench, tally, mode, 2 - number // len(MODES) % 2)
+    return tally
+
+
+def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
+    config = {**bench.toy.config(mode, **_STEADY), "student": str(bench.toy.directory / "steady")}
+    whole = bench.room / f"whole-{mode}"
+    if not whole.exists():
+        train(whole, config).wait()
+    directory = bench.room / f"{mode}-{tally.counts['runs compared']}"
+    steps = STEPS // (_KILLS + 1)
+    for _ in range(_KILLS):
+        ended = _run(directory, config, world_size, _killed_after(bench.random.randrange(3, steps)))
+        dead = [one.code == -signal.SIGKILL and not one.hung for one in ended]
+        kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
+        tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
+        tally.counts["rank_changes"] += 1
+        world_size = 3 - world_size
+    last = _run(directory, config, world_size)
+    complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
+    tally.note("runs compared", *complaints, *_differences(directory / "run", whole / "run", mode))
+
+
+def _killed_after(steps: int) -> Callable[[str], None]:
+    """A hook that kills its process at the end of that many steps."""
+    left = [steps]
+
+    def hook(name: str) -> None:
+        left[0] -= name == "step"
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def _run(
+    directory: Path, config: dict[str, Any], world_size: int, hook: Callable[[str], None] | None = None
+) -> list[Ended]:
+    """The run in so many processes; the first gets the hook, and the others are killed with it, as torchrun does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "run.yaml").write_text(json.dumps(config))
+    port = _free_port()
+    children = [_rank(directory, rank, world_size, port, None if rank else hook) for rank in range(world_size)]
+    first = children[0].wait()
+    others = [child.wait(kill_after=0.0) if first.code else child.wait() for child in children[1:]]
+    return [first, *others]
+
+
+def _rank(directory: Path, rank: int, world_size: int, port: int, hook: Callable[[str], None] | None) -> Child:
+    def work() -> int:
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+        os.environ.update({key: str(value) for key, value in place.items()})
+        os.environ.update(MASTER_ADDR="127.0.0.1", ACCELERATE_USE_CPU="true")
+        return cli.main(["train", "run.yaml"])
+
+    def reached(name: str) -> None:
+        # A launcher that starts one process where two were asked for would make this part say nothing.
+        if world_size > 1 and torch.distributed.get_world_size() != world_size:
+            raise RuntimeError("the processes have not found each other")
+        if hook is not None:
+            hook(name)
+
+    return fork(work, directory, hook=reached, log=f"log-{rank}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _differences(run: Path, whole: Path, mode: str) -> list[str]:
+    """What is not as in the run of one process."""
+    if (run / "trained.jsonl").read_bytes() != (whole / "trained.jsonl").read_bytes():
+        return [f"{run}: other rows or another order"]
+    steps = [row["step"] for row in _rows(run / "metrics.jsonl") if "lr" in row]
+    if steps != list(range(1, STEPS + 1)):
+        return [f"{run}: the steps of the log are {steps}"]
+    last = Path("checkpoints", f"step-{STEPS}", "student.safetensors")
+    weights, expected = load_file(run / last), load_file(whole / last)
+    difference = max((weights[name] - expected[name]).abs().max().item() for name in expected)
+    if mode == "data_set" and not difference <= CLOSE:
+        return [f"{run}: a weight differs by {difference:.1e}"]
+    shutil.rmtree(run.parent)
+    return []
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
