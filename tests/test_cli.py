@@ -78,7 +78,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must", "checked": CHECKED}
+    assert kwargs == {"resume": "must", "checked": CHECKED, "profile": 0}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:

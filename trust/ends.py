@@ -12,8 +12,8 @@ from trust.toy import STEPS
 
 __all__ = ["differences", "end_of"]
 
-_CLOCKED = ("seconds", "tokens_per_second")
-"""Names in a row of metrics.jsonl that begin like this hold times."""
+_CLOCKED = ("seconds", "tokens_per_second", "peak_mb")
+"""Names in a row of metrics.jsonl that begin like this hold times, or the memory of a process."""
 
 
 def end_of(run_dir: Path) -> dict[str, str]:

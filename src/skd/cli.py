@@ -88,6 +88,7 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Print all methods and exit.")] = False,
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
+    profile: Annotated[int, typer.Option(min=0, help="Write a Chrome trace of this many steps.")] = 0,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
     from skd.config import dump_config, methods_table, read_config
@@ -108,7 +109,7 @@ def train(
     # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(reading.require(), resume=resume.value, checked=found)
+    run(reading.require(), resume=resume.value, checked=found, profile=profile)
 
 
 @app.command()

@@ -6,6 +6,7 @@ interleaved sampler: the gate that keeps nothing and the gate that keeps everyth
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -19,7 +20,7 @@ from skd.models.score import score
 from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
-from skd.types import DATA, Evidence, Prompts, Rollout, merged
+from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, merged
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
@@ -106,7 +107,12 @@ class DataSet:
             masks=None if prompts.reference_masks is None else _tensors(prompts.reference_masks, torch.bool),
             tokenizer=pair.tokenizer,
         )
-        return replace(rollout, evidence=_evidence(pair, prompts, rollout)) if self.evidence else rollout
+        if not self.evidence:
+            return rollout
+        started = time.perf_counter()
+        evidence = _evidence(pair, prompts, rollout)
+        stats = SamplerStats(seconds_evidence=time.perf_counter() - started)
+        return replace(rollout, evidence=evidence, stats=stats)
 
 
 def _evidence(pair: Pair, prompts: Prompts, rollout: Rollout) -> Evidence:

@@ -166,8 +166,12 @@ class SamplerStats:
     """Kept tokens by response position, int64 [longest L]."""
     replaced_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     """Replaced tokens by response position, int64 [longest L]."""
+    seconds_prefill: float = 0.0
+    """Prompts read by the models that sample."""
     seconds_draft: float = 0.0
     seconds_judge: float = 0.0
+    seconds_evidence: float = 0.0
+    """The teacher's forward over finished responses, where it did not judge them."""
     seconds_rest: float = 0.0
 
     @property
@@ -195,8 +199,10 @@ class SamplerStats:
             rounds=self.rounds + other.rounds,
             kept_by_position=padded_sum(self.kept_by_position, other.kept_by_position),
             replaced_by_position=padded_sum(self.replaced_by_position, other.replaced_by_position),
+            seconds_prefill=self.seconds_prefill + other.seconds_prefill,
             seconds_draft=self.seconds_draft + other.seconds_draft,
             seconds_judge=self.seconds_judge + other.seconds_judge,
+            seconds_evidence=self.seconds_evidence + other.seconds_evidence,
             seconds_rest=self.seconds_rest + other.seconds_rest,
         )
 

@@ -21,6 +21,7 @@ from skd.check.report import Part
 from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.errors import Problem, ResourceError
 from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
+from skd.sampling.pace import LONGEST_BLOCK
 from skd.types import Prompts
 
 __all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
@@ -183,7 +184,7 @@ def _activations(config: RunConfig, student: PreTrainedModel, prompts: Prompts) 
 def _block(policy: PolicyConfig) -> int:
     """Tokens of a row that are judged at once: the largest block of any policy inside."""
     inside = [_block(part.policy) for part in getattr(policy, "parts", ())]
-    return max(inside, default=getattr(policy, "block", 1))
+    return max(inside, default=getattr(policy, "block", 1) or LONGEST_BLOCK)
 
 
 def _layer(model: PreTrainedModel, width: int, scores: int) -> int:

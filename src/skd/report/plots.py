@@ -206,7 +206,7 @@ def standalone(plot: Markup, keys: Sequence[tuple[int | None, str]]) -> str:
     row = 18
     root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height + row * len(keys) + 8:g}"}
     style = ElementTree.Element("style")
-    style.text = f"svg{{{_LIGHT}}} @media (prefers-color-scheme: dark) {{svg{{{_DARK}}}}}"
+    style.text = f"svg{{font-family:sans-serif;{_LIGHT}}} @media (prefers-color-scheme: dark) {{svg{{{_DARK}}}}}"
     root.insert(0, style)
     for number, (colour, label) in enumerate(keys):
         y = height + row * (number + 0.6)

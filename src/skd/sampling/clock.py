@@ -1,8 +1,9 @@
-"""Seconds by phase of a rollout."""
+"""Seconds by phase of a rollout or of a step."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 
 import torch
 
@@ -26,11 +27,11 @@ class Clock:
         else:
             self._laps.append((phase, time.perf_counter()))
 
-    def seconds(self) -> dict[str, float]:
-        """Total by phase."""
+    def seconds(self) -> defaultdict[str, float]:
+        """Total by phase; 0 for a phase that had no lap."""
         if self._cuda:
             torch.cuda.synchronize()
-        totals = {"draft": 0.0, "judge": 0.0, "rest": 0.0}
+        totals: defaultdict[str, float] = defaultdict(float)
         for (_, before), (phase, after) in zip(self._laps, self._laps[1:], strict=False):
             if isinstance(before, float) and isinstance(after, float):
                 totals[phase] += after - before

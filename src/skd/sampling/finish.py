@@ -63,6 +63,7 @@ def gather_stats(
         rounds=rounds,
         kept_by_position=kept_L,
         replaced_by_position=replaced_L,
+        seconds_prefill=seconds["prefill"],
         seconds_draft=seconds["draft"],
         seconds_judge=seconds["judge"],
         seconds_rest=seconds["rest"],

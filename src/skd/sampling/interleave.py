@@ -123,7 +123,7 @@ def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
 
     started = time.perf_counter()
     evidence = score(pair.required_teacher, rollout.read_by_teacher, rollout.response_ids)
-    stats = replace(rollout.stats, seconds_judge=rollout.stats.seconds_judge + time.perf_counter() - started)
+    stats = replace(rollout.stats, seconds_evidence=time.perf_counter() - started)
     return replace(rollout, evidence=evidence, stats=stats)
 
 

@@ -90,8 +90,8 @@ class Sampler:
         slots, settings = self._slots, self._settings
         while slots.num_waiting or slots.num_active:
             check()
-            self._fill()
             self._clock.lap("rest")
+            self._fill()
             block = self._next_block()
             self._rounds += 1
             self._drafted += slots.num_active * block.ids_BG.shape[1] * settings.gate.drafts
@@ -120,6 +120,7 @@ class Sampler:
             self._student.body.prefill(filled.student_bT, filled.rows_b)
         if filled is not None and self._teacher is not None:
             self._teacher.body.prefill(filled.teacher_bT, filled.rows_b)
+        self._clock.lap("prefill")
 
     def _shrink(self) -> None:
         rows_b = self._slots.shrink()

@@ -38,6 +38,7 @@ from skd.train.tensors import (
     restore_student,
     student_tensors,
 )
+from skd.train.trace import Trace
 from skd.train.validate import pieces_of, validate
 from skd.train.watch import Watch
 from skd.types import Prompts
@@ -75,6 +76,7 @@ def train(
     measure: Measure | None = None,
     callbacks: Sequence[Callback] = (),
     checked: Checked | None = None,
+    profile: int = 0,
     display: bool = True,
 ) -> TrainResult:
     """Train a student by any method, from start to end or from where an earlier run stopped.
@@ -91,6 +93,7 @@ def train(
         callbacks: called on the main process with every row of metrics.jsonl once it is written; what one raises ends
             the run, and the same call goes on from its last checkpoint.
         checked: what ``skd.check.check`` found for this configuration; it is called first where this is not given.
+        profile: write a trace of this many steps to ``trace.json`` of the run directory.
         display: show progress and samples on standard error.
 
     Raises:
@@ -124,12 +127,16 @@ def train(
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
         watch = Watch.over(run.policy, run.pair.student)
-        with _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log:
+        with (
+            _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
+            Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
+        ):
             try:
                 if state.validation_pending:
                     state = _validated(run, state, measure, log)
                 while state.step < run.total_steps:
                     report = train_step(run, state.step)
+                    trace.stepped()
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)

@@ -17,12 +17,14 @@ from skd.data.batching import micro_batches
 from skd.data.order import batch_at
 from skd.faults import point
 from skd.policies import RolloutKey
+from skd.sampling.clock import Clock
 from skd.train.batch import collate
 from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
 from skd.train.positions import positions
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
+from skd.train.split import padding, peak_mb, split_of_step
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
 
 __all__ = ["StepReport", "redo_step", "roll_out_step", "row_batches", "train_step"]
@@ -79,8 +81,9 @@ def train_step(run: Run, step: int) -> StepReport:
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
+    clock = Clock(run.accelerator.device)
     with memory_faults(step, "the student learns", _sizes(rollout)):
-        metrics, grad_norm = _gradients(run, step, rollout)
+        metrics, grad_norm = _gradients(run, step, rollout, clock)
     refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
     if settings.clip_norm is not None:
         clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
@@ -92,14 +95,17 @@ def train_step(run: Run, step: int) -> StepReport:
     run.pair.updated()
     point("step")
 
+    clock.lap("optimiser")
+    split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
-    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "seconds_train": ended - sampled}
-    metrics |= {"seconds_cpu": time.process_time() - cpu_started}
+    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "peak_mb": peak_mb(run.accelerator.device)}
+    metrics |= split | {"seconds_idle": max(0.0, ended - started - sum(split.values()))}
+    metrics |= {"seconds_train": ended - sampled, "seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
     return StepReport(metrics, positions(run, rollout), rollout, epochs, sample_ids)
 
 
-def _gradients(run: Run, step: int, rollout: Rollout) -> tuple[dict[str, float | int | None], float]:
+def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dict[str, float | int | None], float]:
     """Put the gradients of a step's responses into the student; returns the metrics, and the gradients' norm."""
     settings = run.config.train
     weights, total_weight = run.token_weights(rollout)
@@ -112,17 +118,23 @@ def _gradients(run: Run, step: int, rollout: Rollout) -> tuple[dict[str, float |
     with run.pair.training():
         for index in range(count):
             rows = batches[index] if index < len(batches) else []
+            clock.lap("data")
             evidence = run.evidence(rollout, rows)
+            clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
             torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
             with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
+                clock.lap("data")
                 loss = run.module(batch)
+                clock.lap("forward")
                 # Times the ranks, because the wrapper averages gradients over them.
                 run.accelerator.backward(loss.loss * (run.world_size / total_weight))
+            clock.lap("backward")
             sums.add(loss, batch.tokens.author_N)
             point("backward")
     gradients = [parameter.grad for parameter in run.pair.student.parameters() if parameter.grad is not None]
-    return _metrics(run, rollout, sums, total_weight), float(get_total_norm(gradients))
+    metrics = _metrics(run, rollout, sums, total_weight) | {"padding": padding(rollout, batches)}
+    return metrics, float(get_total_norm(gradients))
 
 
 def redo_step(run: Run, dump: Path) -> tuple[float, float]:
@@ -132,7 +144,7 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     gradients, to look at. No update is made.
     """
     step, rollout = restored_dump(run, dump)
-    metrics, grad_norm = _gradients(run, step, rollout)
+    metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
     return float(metrics["loss"] or 0.0), grad_norm
 
 
@@ -193,9 +205,6 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
         "wasted": int(wasted),
-        "seconds_draft": stats.seconds_draft,
-        "seconds_judge": stats.seconds_judge,
-        "seconds_rest": stats.seconds_rest,
         **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
 
