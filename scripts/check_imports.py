@@ -1,7 +1,7 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
     cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
-        -> models -> sampling, data -> config, rendering, model_files, display, types, files, text, faults, errors
+        -> models -> sampling, data -> config, rendering, hub, model_files, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -24,6 +24,7 @@ _GROUND = frozenset(
         "errors",
         "faults",
         "files",
+        "hub",
         "model_files",
         "rendering",
         "schedule",
@@ -39,6 +40,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "faults": frozenset(),
     "files": frozenset(),
+    "hub": frozenset({"config", "errors", "model_files"}),
     "text": frozenset({"errors"}),
     "versions": frozenset(),
     "display": frozenset({"text"}),

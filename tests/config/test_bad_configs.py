@@ -62,7 +62,7 @@ ONE_PROBLEM = [
         "C05] train.yaml:1: policy.gate.qqq is an unknown key; the keys under policy.gate are kind, p",
     ),
     ("train: {qqqq: 1}", "C05] train.yaml:1: train.qqqq is an unknown key; the keys under train are batch_size, betas"),
-    ("on: 1", "C05] train.yaml:1: on is an unknown key; the keys at the top are data, format, method"),
+    ("on: 1", "C05] train.yaml:1: on is an unknown key; the keys at the top are data, format, hub, method"),
     (
         "method: sdk",
         'C05] train.yaml:1: method is the text "sdk", expected one of sft, seq_kd, supervised_kd, on_policy, imitkd, '

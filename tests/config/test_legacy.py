@@ -238,8 +238,8 @@ SFT_CHANGES = {
     "save_total_limit": (1, lambda c: c.train.keep == 1),
     "seed": (0, lambda c: c.train.seed == 0),
 }
-SFT_REFUSED = ["fp16", "warmup_steps", "hub_model_id", "push_to_hub", "load_in_4bit", "load_in_8bit", "use_peft"]
-SFT_TOGETHER = {"torch_dtype", "bf16", "evaluation_strategy"}
+SFT_REFUSED = ["fp16", "warmup_steps", "load_in_4bit", "load_in_8bit"]
+SFT_TOGETHER = {"torch_dtype", "bf16", "evaluation_strategy", "push_to_hub", "use_peft"}
 """Keys that say what another one says, too."""
 
 
@@ -262,6 +262,17 @@ def test_every_other_key_of_the_handbook_is_said_to_change_nothing(tmp_path, cap
         changed = sft(tmp_path, **{key: SFT.get(key, True) for key in others})
     assert changed == sft(tmp_path)
     assert {key for key in others if not any(f": {key} " in record.message for record in caplog.records)} == set()
+
+
+def test_adapters_and_uploads_are_asked_for_by_a_key_of_their_own(tmp_path):
+    lora = sft(tmp_path, use_peft=True, lora_r=4, lora_target_modules=["q_proj"]).student.lora
+    assert (lora.r, lora.alpha, lora.dropout, lora.targets) == (4, 32.0, 0.05, ("q_proj",))
+    assert sft(tmp_path, use_peft=True, lora_alpha=8, lora_target_modules="all-linear").student.lora.targets is None
+    hub = sft(tmp_path, push_to_hub=True, hub_model_id="me/student", hub_private_repo=False).hub
+    assert (hub.repo, hub.private) == ("me/student", False)
+    assert sft(tmp_path, push_to_hub=False, use_peft=False) == sft(tmp_path)
+    with pytest.raises(ConfigError, match=r"c.yaml:[0-9]+: push_to_hub is true and hub_model_id is missing"):
+        sft(tmp_path, push_to_hub=True)
 
 
 def test_precision_is_bf16_by_either_key(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skd.config import METHODS, RunConfig, config_digest, config_of, dump_config
-from skd.config.models import AverageTeacher, ModelConfig, StudentTeacher, TeacherModel
+from skd.config.models import AverageTeacher, LoraConfig, StudentModel, StudentTeacher, TeacherModel
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import (
     ByAuthorWeights,
@@ -58,7 +58,7 @@ def test_defaults_are_the_papers(load: Load) -> None:
     assert (config.sampling.teacher.temperature, config.sampling.teacher.top_p) == (0.2, 1.0)
     assert (config.train.lr, config.train.batch_size, config.train.warmup, config.train.epochs) == (1e-5, 8, 0.1, 3.0)
     assert config.data.train == (FileSource(path="rows.json"),)
-    assert config.student == ModelConfig(path="s")
+    assert config.student == StudentModel(path="s")
 
 
 def test_one_key_of_a_warp_keeps_the_default_of_the_other(load: Load) -> None:
@@ -93,7 +93,7 @@ def test_a_leading_tilde_is_the_home_directory(load: Load) -> None:
 def test_plain_values_are_checked_as_a_file_is(tmp_path: Path) -> None:
     shared = {"temperature": 0.3}
     values = {
-        "student": ModelConfig(path="s"),
+        "student": StudentModel(path="s"),
         "teacher": tmp_path,
         "data": {"train": "x"},
         "sampling": {"student": shared, "teacher": shared},
@@ -117,20 +117,20 @@ def test_configs_are_frozen(load: Load) -> None:
 def test_contradictions_are_found_in_python_too() -> None:
     data = DataConfig(train=(FileSource(path="x"),))
     with pytest.raises(ValueError, match="method skd needs a teacher, and teacher is missing"):
-        RunConfig(student=ModelConfig(path="s"), data=data)
+        RunConfig(student=StudentModel(path="s"), data=data)
     RunConfig(
-        student=ModelConfig(path="s"), data=data, policy=DataSetPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
+        student=StudentModel(path="s"), data=data, policy=DataSetPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
     )
     with pytest.raises(ValueError, match=r"objective\.target\.kind veto changes nothing: objective\.loss nll looks"):
         RunConfig(
-            student=ModelConfig(path="s"),
+            student=StudentModel(path="s"),
             data=data,
             policy=DataSetPolicy(),
             objective=ObjectiveConfig(loss=NLLLoss(), target=VetoTarget()),
         )
     with pytest.raises(ValueError, match=r" policy\.kind student needs a teacher, and teacher is missing"):
         RunConfig(
-            student=ModelConfig(path="s"), data=data, policy=StudentPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
+            student=StudentModel(path="s"), data=data, policy=StudentPolicy(), objective=ObjectiveConfig(loss=NLLLoss())
         )
     with pytest.raises(ValueError, match=r"over is response, and tokens is missing; add tokens"):
         ScheduleConfig(start=1.0, end=0.5, over="response")
@@ -145,7 +145,7 @@ paths = st.from_regex(r"[a-zA-Z0-9_./ :#'\"{}\[\],&*!|>%@-]{1,20}", fullmatch=Tr
     lambda text: not text.startswith(("sk-", "hf_", "~"))
 )
 model_keys = {"path": paths, "revision": st.none() | paths, "dtype": st.sampled_from(["float32", "bfloat16"])}
-models = st.builds(ModelConfig, **model_keys)
+models = st.builds(StudentModel, lora=st.none() | st.builds(LoraConfig, r=counts, alpha=reals), **model_keys)
 teachers = st.one_of(
     st.builds(TeacherModel, **model_keys),
     st.just(StudentTeacher(kind="student")),

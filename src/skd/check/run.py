@@ -12,8 +12,9 @@ from skd.check.output import check_disk, check_output, paths_read
 from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
 from skd.check.rows import check_rows
-from skd.config import Reading, RunConfig, Sections, TeacherModel
+from skd.config import HubConfig, Reading, RunConfig, Sections, TeacherModel
 from skd.errors import ConfigError
+from skd.hub import require_access
 
 if TYPE_CHECKING:
     from skd.check.rows import Set
@@ -115,6 +116,8 @@ def check(
     named = roles(config.student, config.teacher)
     check_output(output, config.output, paths_read(named, config.data))
     finish(output)
+    if config.hub is not None:
+        finish(_hub(config.hub))
     sets: tuple[Set | None, Set | None] = (None, None)
     if rows:
         sets = check_rows(data, config.data, config.train.batch_size, fail_on_leak=fail_on_leak)
@@ -125,6 +128,13 @@ def check(
     check_environment(environment, here)
     finish(environment)
     return _prompts(config, here, check_pair(named, finish), sets, parts, finish)
+
+
+def _hub(hub: HubConfig) -> Part:
+    part = Part("hub")
+    with part.noting():
+        part.facts.append(f"{require_access(hub)} may write to {hub.repo}")
+    return part
 
 
 def _prompts(

@@ -6,6 +6,7 @@ from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import (
     AdapterOffTeacher,
     AverageTeacher,
+    HubConfig,
     LoraConfig,
     ModelConfig,
     StudentModel,
@@ -29,6 +30,7 @@ __all__ = [
     "DataSource",
     "FileSource",
     "GateConfig",
+    "HubConfig",
     "HubSource",
     "LoraConfig",
     "LossConfig",

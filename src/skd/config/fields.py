@@ -16,6 +16,7 @@ __all__ = [
     "KIND_ALIASES",
     "Count",
     "Flag",
+    "HubId",
     "ImportPath",
     "InRange",
     "PathText",
@@ -106,6 +107,13 @@ def _import_path(value: str) -> str:
     return value
 
 
+def _owner_and_name(value: str) -> str:
+    # Without an owner the client for data sets would take json or csv for one of its own readers.
+    if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", value):
+        raise PydanticCustomError("bad_id", "{expected}", {"expected": "an id of the form OWNER/NAME"})
+    return value
+
+
 Real = Annotated[float, BeforeValidator(_number_from_text), Field(strict=True), AfterValidator(_finite)]
 """A finite number; numeric text is read as the number it spells."""
 Share = Annotated[Real, AfterValidator(InRange(0, 1))]
@@ -114,6 +122,8 @@ Count = Annotated[Integer, AfterValidator(InRange(1, MAX_INT32))]
 Seed = Annotated[Integer, AfterValidator(InRange(0, 2**32 - 1))]
 Flag = StrictBool
 Text = StrictStr
+HubId = Annotated[StrictStr, AfterValidator(_owner_and_name)]
+"""``owner/name`` of a repository on the Hub."""
 ImportPath = Annotated[StrictStr, AfterValidator(_import_path)]
 """``package.module:Name``."""
 PathText = Annotated[StrictStr, AfterValidator(_printable)]

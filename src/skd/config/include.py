@@ -84,8 +84,9 @@ def _part(path: Path, place: str, chain: tuple[Path, ...], opened: list[Path], w
 def _lay_over(below: Document, above: Document) -> None:
     """Put ``above`` over ``below``, in place."""
     below.problems += above.problems
-    below.bad |= above.bad
+    below.unsound |= above.unsound
     if isinstance(above.data, dict):
+        below.bad |= above.bad
         below.data = _merged(below, (), below.data, above.data)
         below.places |= above.places
         below.raw |= above.raw

@@ -19,7 +19,7 @@ from skd.config.dump import config_digest, dump_config
 from skd.config.fields import PathText
 from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
-from skd.config.models import ModelConfig, TeacherConfig
+from skd.config.models import StudentModel, TeacherConfig
 from skd.config.overrides import apply_overrides
 from skd.config.problems import dotted, problem_of
 from skd.config.schema import RunConfig, TrainConfig
@@ -45,7 +45,7 @@ class Sections(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    student: ModelConfig | None = None
+    student: StudentModel | None = None
     teacher: TeacherConfig | None = None
     data: DataConfig | None = None
     train: TrainConfig | None = TrainConfig()

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from skd.config.fields import Count, InRange, PathText, Real, Section, Text, not_empty, path_from_text
+from skd.config.fields import Count, Flag, HubId, InRange, PathText, Real, Section, Text, not_empty, path_from_text
 
 __all__ = [
     "AdapterOffTeacher",
     "AverageTeacher",
+    "HubConfig",
     "LoraConfig",
     "ModelConfig",
     "StudentModel",
@@ -57,6 +58,22 @@ class StudentModel(ModelConfig):
 
     lora: LoraConfig | None = None
     """Train adapters and leave the weights as they are; the export has both in one. null trains the weights."""
+
+
+class HubConfig(Section):
+    """Where the student is pushed once the run is complete. The token is that of the environment variable HF_TOKEN."""
+
+    repo: HubId
+    """Repository, OWNER/NAME; it is made where there is none."""
+    private: Flag = True
+    """Whether a new repository is private."""
+    revision: Annotated[Text, Field(min_length=1)] | None = None
+    """Branch; null for the main one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"repo": value} if isinstance(value, str) else value
 
 
 class TeacherModel(ModelConfig):

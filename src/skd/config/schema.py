@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
-from skd.config.models import ModelConfig, StudentModel, TeacherConfig, TeacherModel
+from skd.config.models import HubConfig, ModelConfig, StudentModel, TeacherConfig, TeacherModel
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
@@ -168,6 +168,8 @@ class RunConfig(Section):
     """The loop and the optimiser."""
     output: PathText = "runs/skd"
     """Directory of the run."""
+    hub: HubConfig | None = None
+    """Where the finished student is pushed; null for nowhere. A plain text is its repo."""
 
     @model_validator(mode="before")
     @classmethod

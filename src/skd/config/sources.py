@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from skd.config.fields import Count, InRange, PathText, Real, Section, Seed, Text, not_empty, path_from_text
+from skd.config.fields import Count, HubId, InRange, PathText, Real, Section, Seed, Text, not_empty, path_from_text
 
 __all__ = [
     "PROMPT",
@@ -65,13 +64,6 @@ class _Shape(Section):
         return self
 
 
-def _owner_and_name(value: str) -> str:
-    # Without an owner the client would take json or csv for one of its own readers.
-    if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", value):
-        raise PydanticCustomError("bad_id", "{expected}", {"expected": "an id of the form OWNER/NAME"})
-    return value
-
-
 class _File(Section):
     kind: Literal["file"] = "file"
     """file; hub for a data set of the Hub, task for generated rows."""
@@ -84,7 +76,7 @@ class _File(Section):
 class _Hub(Section):
     kind: Literal["hub"]
     """hub; file for rows of a file, task for generated rows."""
-    id: Annotated[Text, AfterValidator(_owner_and_name)]
+    id: HubId
     """Id of the data set, such as openai/gsm8k."""
     config: Text | None = None
     """Configuration of the data set, where it has several."""

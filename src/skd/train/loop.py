@@ -16,8 +16,9 @@ from skd.config import RunConfig, config_digest, config_of, dump_config, load_co
 from skd.errors import CheckpointError, Problem
 from skd.faults import point
 from skd.files import write_atomic
+from skd.hub import push
 from skd.models import Pair, export_student
-from skd.models.card import model_card
+from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
@@ -100,6 +101,7 @@ def train(
         ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
+        RemoteError: the finished student could not be pushed; it is whole in the run's directory.
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
@@ -303,15 +305,19 @@ def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
 
 
 def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> TrainResult:
-    """Export the student, unless an earlier run already did, and say that the run is complete."""
+    """Export the student, unless an earlier run already did, push it where that is asked for, and say so."""
     student_dir = run.run_dir / "student"
     point("export")
     if run.is_main and (new or not student_dir.is_dir()):
-        how = {"method": run.config.method, "steps": state.step, "config": state.config_digest}
-        measured = {"best validation loss": state.best_loss, "at step": state.best_step}
-        card = model_card({**how, **state.provenance, **state.versions}, measured)
         with disk_faults(run.run_dir, "the student, which is trained and saved,"):
-            export_student(run.pair, student_dir, card)
+            export_student(run.pair, student_dir, card_of(run, state))
     run.accelerator.wait_for_everyone()
     shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
+    if run.is_main and (hub := run.config.hub) is not None:
+        # Scores may have come since the export.
+        write_atomic(student_dir / "README.md", card_of(run, state))
+        write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
+        again = f"skd train {run.run_dir / 'config.yaml'}"
+        url = push(student_dir, hub, f"{run.config.method}, {state.step} steps", again)
+        shown.say(f"pushed to {url}")
     return TrainResult(run.run_dir, state.step, run.run_dir / "metrics.jsonl", student_dir)

@@ -24,6 +24,10 @@ _HARMLESS = frozenset(
         "output",
         "train.samples_every",
         "train.trackers",
+        "hub",
+        "hub.repo",
+        "hub.private",
+        "hub.revision",
         "train.keep",
         "train.save_every",
         # These three change rounding at most, and are what a user changes after running out of memory.

@@ -101,6 +101,38 @@ def _half(translation: Translation, source: KeyPath, value: Any) -> None:
         translation.refuse(source, "asks for float16", "write bf16: true")
 
 
+def _peft(translation: Translation, source: KeyPath, value: Any) -> None:
+    if value is not True:
+        return
+    # What trl takes where a key is left out.
+    translation.put("student.lora", {"r": 16, "alpha": 32, "dropout": 0.05}, source)
+    for key, ours in (("r", "r"), ("alpha", "alpha"), ("dropout", "dropout"), ("target_modules", "targets")):
+        given = translation.get(f"lora_{key}")
+        if given is not None:
+            translation.put(f"student.lora.{ours}", None if given == "all-linear" else given, (f"lora_{key}",))
+
+
+def _push(translation: Translation, source: KeyPath, value: Any) -> None:
+    if value is not True:
+        return
+    if translation.get("hub_model_id") is None:
+        translation.refuse(source, "is true and hub_model_id is missing", "add hub_model_id: OWNER/NAME", "SKD-C17")
+        return
+    translation.put("hub.repo", translation.get("hub_model_id"), ("hub_model_id",))
+    if (private := translation.get("hub_private_repo")) is not None:
+        translation.put("hub.private", private, ("hub_private_repo",))
+
+
+def _idle_without(flag: str) -> Handler:
+    """Read together with ``flag``, which says whether it counts."""
+
+    def handle(translation: Translation, source: KeyPath, value: Any) -> None:
+        if translation.get(flag) is not True:
+            translation.note(source, f"is not read: {flag} is not true")
+
+    return handle
+
+
 def _refused(found: str, remedy: str) -> Handler:
     def handle(translation: Translation, source: KeyPath, value: Any) -> None:
         if value not in (None, False):
@@ -160,10 +192,15 @@ _HANDLERS: Mapping[str, Handler] = {
     "logging_strategy": unread("every step is logged"),
     "logging_first_step": unread("every step is logged"),
     "packing": unread("sequences are not packed; micro-batches are filled by token budget"),
-    "hub_model_id": _refused("asks for an upload", "upload the exported student yourself"),
-    "hub_strategy": unread("nothing is uploaded"),
-    "push_to_hub": _refused("asks for an upload", "upload the exported student yourself"),
+    "hub_model_id": _idle_without("push_to_hub"),
+    "hub_private_repo": _idle_without("push_to_hub"),
+    "hub_strategy": unread("the finished student is pushed, once"),
+    "push_to_hub": _push,
     "load_in_4bit": _refused("asks for quantised training", "remove it"),
     "load_in_8bit": _refused("asks for quantised training", "remove it"),
-    "use_peft": _refused("asks for adapters", "remove it"),
+    "use_peft": _peft,
+    "lora_r": _idle_without("use_peft"),
+    "lora_alpha": _idle_without("use_peft"),
+    "lora_dropout": _idle_without("use_peft"),
+    "lora_target_modules": _idle_without("use_peft"),
 }
