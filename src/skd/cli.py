@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import sys
@@ -363,9 +364,16 @@ def report(
     print(visible(str(write(runs, out))))
 
 
+def _quiet_libraries() -> None:
+    # Where torchao is installed, transformers imports it, and on a CPU it complains of kernels it cannot load.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``skd`` with ``arguments`` (those of the process when None) and return the exit code."""
     _prepare_streams()
+    _quiet_libraries()
     try:
         code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

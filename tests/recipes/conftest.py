@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skd.config import ModelConfig, RunConfig
+from skd.config import RunConfig
 from tests.data.families import GEMMA, QWEN2, QWEN3, Family
 from tests.tiny import tiny_model
 
@@ -65,7 +65,7 @@ def small(config: RunConfig, models: Path, rows: Path, output: Path) -> RunConfi
     values = config.model_dump(mode="json")
     for role in ("teacher", "student"):
         if values[role] is not None:
-            values[role] = ModelConfig(**{**values[role], "path": str(models / role), "revision": None}).model_dump()
+            values[role] |= {"path": str(models / role), "revision": None}
     values["data"] |= {"train": source, "validation": source}
     values["sampling"] |= {"max_new_tokens": 4}
     values["train"] |= {"max_steps": 2, "batch_size": 2, "trackers": []}

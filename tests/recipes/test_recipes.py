@@ -71,13 +71,7 @@ def test_low_data_recipes_read_100_rows(path):
 
 def test_the_papers_numbers():
     kd, sft = load_config("recipes/translation/qwen2/skd.yaml"), load_config("recipes/gsm8k/gemma/teacher_sft.yaml")
-    assert (kd.policy.gate.k, kd.policy.block, kd.train.lr, kd.train.batch_size, kd.train.epochs) == (
-        25,
-        5,
-        1e-5,
-        8,
-        10,
-    )
+    assert (kd.policy.gate.k, kd.train.lr, kd.train.batch_size, kd.train.epochs) == (25, 1e-5, 8, 10)
     warps = (kd.sampling.student.temperature, kd.sampling.student.top_p, kd.sampling.teacher.temperature)
     assert (*warps, kd.sampling.teacher.top_p, kd.objective.reduction) == (0.5, 0.5, 0.2, 1.0, "sequence")
     assert load_config("recipes/dialogsum/gemma/skd.yaml").sampling.teacher.top_p == 0.5
