@@ -12,6 +12,14 @@ from skd.train.signals import StopSignal
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """The tests themselves may run under nohup, which their children would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_first_signal_is_only_noted_and_handlers_come_back(number):
     before = signal.getsignal(number)
