@@ -22,7 +22,7 @@ from tests.train.test_methods import distance, reported_step
 
 OWN = replace(ROWS, teacher_ids=[[9 + i % 4, 5, 8, 7][i % 3 :] for i in range(10)])
 """The teacher's prompts: longer, shorter and as long as the student's, with other last tokens."""
-TEACHERS = {"student": skd.CurrentStudent(), "average": skd.MovingAverage(0.5), "adapter_off": skd.AdapterOff()}
+TEACHERS = {"student": skd.CurrentStudent(), "average": skd.MovingAverage(0.75), "adapter_off": skd.AdapterOff()}
 
 
 def config_of(settings, method="skd", **train_keys):
@@ -113,7 +113,7 @@ def test_the_average_follows_the_student_as_it_is_defined(settings):
     for step in range(3):
         train_step(run, step)
         students = [parameter.detach().double() for parameter in run.pair.student.parameters()]
-        expected = [0.5 * old + 0.5 * new for old, new in zip(expected, students, strict=True)]
+        expected = [0.75 * old + 0.25 * new for old, new in zip(expected, students, strict=True)]
     for found, wanted in zip(run.pair.teacher.parameters(), expected, strict=True):
         torch.testing.assert_close(found.double(), wanted, atol=1e-6, rtol=0)
 

@@ -149,6 +149,9 @@ def refused(key: str, found: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{key} {found}; {remedy}", context)
 
 
-def path_from_text(value: Any) -> Any:
-    """The short form of a model or a data file: a plain string is its path."""
-    return {"path": value} if isinstance(value, str) else value
+def path_from_text(value: Any, *, kind: str | None = None) -> Any:
+    """The short form of a model or a data file: a plain string is its path; ``kind`` is put in where none is said."""
+    value = {"path": value} if isinstance(value, str) else value
+    if kind is not None and isinstance(value, Mapping) and "kind" not in value:
+        return {"kind": kind, **value}
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -89,7 +88,7 @@ class StudentTeacher(Section):
     """The student's current weights as teacher. It knows more than the student through data.teacher_prompt."""
 
     kind: Literal["student"]
-    """student; average for its moving average, model for another model."""
+    """student; average for its moving average, adapter_off for the weights before training, model for another."""
 
 
 class AdapterOffTeacher(Section):
@@ -103,19 +102,14 @@ class AverageTeacher(Section):
     """The moving average of the student's weights as teacher; it starts as the student (arXiv 1703.01780)."""
 
     kind: Literal["average"]
-    """average; student for its current weights, model for another model."""
+    """average; student for its current weights, adapter_off for those before training, model for another model."""
     decay: Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))] = 0.999
     """Share of the average that each update keeps."""
-
-
-def _teacher_from_text(value: Any) -> Any:
-    value = path_from_text(value)
-    return {"kind": "model", **value} if isinstance(value, Mapping) and "kind" not in value else value
 
 
 TeacherConfig = Annotated[
     TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher,
     Field(discriminator="kind"),
-    BeforeValidator(_teacher_from_text),
+    BeforeValidator(lambda value: path_from_text(value, kind="model")),
 ]
 """A plain string is the path of a model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -121,15 +121,10 @@ class ResponsesSource(Section):
     """Directory that skd generate --to wrote."""
 
 
-def _source_from_text(value: Any) -> Any:
-    value = path_from_text(value)
-    return {"kind": "file", **value} if isinstance(value, Mapping) and "kind" not in value else value
-
-
 DataSource = Annotated[
     FileSource | HubSource | TaskSource | ResponsesSource,
     Field(discriminator="kind"),
-    BeforeValidator(_source_from_text),
+    BeforeValidator(lambda value: path_from_text(value, kind="file")),
 ]
 """A file, a data set of the Hub, a task or stored responses; a plain string is the path of a file."""
 
