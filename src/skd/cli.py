@@ -365,8 +365,8 @@ def report(
 
 
 def _quiet_libraries() -> None:
-    # Where torchao is installed, transformers imports it, and on a CPU it complains of kernels it cannot load.
-    for name in ("torchao", "torch.utils._pytree"):
+    # Where these are installed, transformers and peft import them, and on a CPU they complain of missing kernels.
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
