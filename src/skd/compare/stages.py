@@ -56,7 +56,9 @@ class Stages:
     def _identity(self, name: str) -> dict[str, Any]:
         stage = self.plan.config.stages[name]
         if stage.fresh is not None:
-            return {"fresh": stage.fresh, "seed": stage.seed, "made": self.identity(stage.fresh)}
+            # Left out where it is not asked for: stages made before there was such a key are not stale.
+            words = {} if stage.words is None else {"words": stage.words}
+            return {"fresh": stage.fresh, "seed": stage.seed, "made": self.identity(stage.fresh), **words}
         config = self.plan.stages[name]
         return {"config": config.model_dump(mode="json", exclude=NO_MATTER), "made": self.identities(config)}
 
@@ -64,7 +66,7 @@ class Stages:
         stage = self.plan.config.stages[name]
         record: Record = {"stage": name, "versions": versions(), "commit": commit()}
         if stage.fresh is not None:
-            write_fresh(self.path(stage.fresh), stage.seed, directory / "model")
+            write_fresh(self.path(stage.fresh), stage.seed, directory / "model", stage.words)
             return record
         config = config_of(self.resolved(self.plan.stages[name]), {"output": str(directory / "run")})
         result = train(config, display=False)
