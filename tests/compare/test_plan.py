@@ -81,7 +81,7 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"stages": {"s": {"fresh": "x", "words": "sum"}}}, '"words"', 'stages.s.words is the text "sum", expected'),
         (
             {"stages": {"s": {"config": {"method": "sft"}, "words": "sums"}}},
-            '"words"',
+            '"s"',
             "stages.s.words is the vocabulary of a fresh model",
         ),
         ({"base": 3}, '"base"', "base is 3, expected a run config or the path of one"),
