@@ -99,6 +99,7 @@ def train(
 
     Raises:
         ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
+        DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
         RemoteError: the finished student could not be pushed; it is whole in the run's directory.
@@ -141,7 +142,7 @@ def train(
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
-                    shown.warn(watch.step(state.step, report.metrics, report.rollout, run.pair.student))
+                    shown.warn(watch.step(state.step, report.metrics, run.pair.student))
                     if state.validation_pending:
                         state = _validated(run, state, measure, log)
                     if state.best_step == state.step or _due(settings.save_every, state.step, last):

@@ -189,18 +189,21 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
     counts = [
         rollout.num_tokens,
         len(rollout),
+        rollout.num_untrainable,
         int(rollout.truncated.sum()),
         stats.kept,
         stats.replaced,
         stats.wasted,
     ]
     mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
-    loss, tokens, responses, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    loss, tokens, responses, skipped, truncated, kept, replaced, wasted, *rest = run.total(mine)
     numbers = dict(zip(_AUTHORS, rest, strict=False))
     by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
+        "responses": int(responses),
+        "skipped": int(skipped),
         "acceptance_rate": _ratio(kept, kept + replaced),
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
