@@ -245,8 +245,9 @@ class Rollout:
     @property
     def num_untrainable(self) -> int:
         """Responses with no token to learn from: empty ones, and those of which every token is masked."""
-        masks = self.masks or [len(ids) > 0 for ids in self.response_ids]
-        return sum(not (mask if isinstance(mask, bool) else bool(mask.any())) for mask in masks)
+        if self.masks is not None:
+            return sum(not mask.any() for mask in self.masks)
+        return sum(not len(ids) for ids in self.response_ids)
 
     @property
     def read_by_teacher(self) -> list[Tensor]:

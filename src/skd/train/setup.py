@@ -133,7 +133,7 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
         sample_dtype=student.dtype,
         attention=student.attention,
         teacher_quantization=None if model is None else model.quantization,
-        adapters=Adapters.of(student.lora, config.train.seed),
+        adapters=Adapters.of(student.lora, config.train.known_seed),
         device=accelerator.device,
     )
 

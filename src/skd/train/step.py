@@ -122,7 +122,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
             evidence = run.evidence(rollout, rows)
             clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
-            torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
+            torch.manual_seed(_dropout_seed(settings.known_seed, step, index, run.rank))
             with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
                 clock.lap("data")
                 loss = run.module(batch)
@@ -152,10 +152,10 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     """This rank's responses of a step, with the epochs and sample ids of all its prompts."""
     settings = run.config.train
     size = settings.batch_size
-    keys = batch_at(step * size, size, len(run.prompts), settings.seed)
+    keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
         rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
