@@ -112,8 +112,9 @@ def test_a_changed_stage_makes_all_that_is_built_on_it_stale(done, tmp_path):
     assert states["stage blank"] == "finished"
     assert "config.train.lr was 0.001, is 0.005" in states["stage start"]
     assert states["trial-0 / made / skd / seed 1000"] == "stale: made.student.config.train.lr was 0.001, is 0.005"
-    with pytest.raises(CheckpointError, match=r"stage start is stale: config\.train\.lr was 0.001, is 0.005"):
+    with pytest.raises(CheckpointError, match=r"stage start is stale: config\.train\.lr was 0.001, is 0.005") as caught:
         compare(tmp_path / "plan.yaml")
+    assert len(caught.value.problems) == sum(state.startswith("stale") for state in states.values()) > 1
 
 
 def test_a_changed_method_makes_its_cells_stale_and_no_others(tmp_path):
