@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from skd.config import RunConfig
+from skd.engines.vllm import close_probes
 from skd.errors import CheckpointError, Problem
 from skd.train.directory import latest_whole
 from skd.train.manifest import CONFIG_FILE
@@ -34,8 +35,15 @@ _HARMLESS = frozenset(
         "train.micro_batch_tokens",
         "train.gradient_checkpointing",
         "sampling.slots",
+        # Where a server is and how patiently it is asked, not what it answers.
+        "teacher.url",
+        "teacher.concurrency",
+        "teacher.silence_seconds",
+        "teacher.total_seconds",
+        "teacher.tries",
     }
 )
+_UNTOLD = frozenset({"output", "models.teacher.probe"})
 _MAY_GROW = frozenset({"train.max_steps", "train.epochs"})
 
 
@@ -51,6 +59,8 @@ class Difference:
     def harmless(self) -> bool:
         if self.key in _MAY_GROW and self.saved is not None and self.current is not None:
             return bool(self.current >= self.saved)
+        if self.key.endswith(".probe") and isinstance(self.saved, list) and isinstance(self.current, list):
+            return close_probes(self.saved, self.current)
         return self.key in _HARMLESS
 
 
@@ -114,7 +124,7 @@ def refuse_differences(checkpoint: Path, found: list[Difference], say: Callable[
             )
         )
     for difference in found:
-        if difference.key != "output":
+        if difference.key not in _UNTOLD:
             say(f"continuing with {difference.key} {difference.current} (was {difference.saved})")
 
 
