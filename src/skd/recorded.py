@@ -114,7 +114,10 @@ def recorded(run_dir: Path) -> Recorded | None:
     Weights are not read, so that a checkpoint found here may still turn out to be broken.
     """
     directory = run_dir / "checkpoints"
-    names = [path for path in directory.iterdir() if _STEP_NAME.fullmatch(path.name)] if directory.is_dir() else []
+    try:
+        names = [path for path in directory.iterdir() if _STEP_NAME.fullmatch(path.name)]
+    except (OSError, ValueError):
+        return None
     for checkpoint in sorted(names, key=lambda path: -int(path.name.removeprefix("step-"))):
         try:
             return recorded_in(checkpoint)
