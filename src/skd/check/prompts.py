@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def check_prompts(
     """The rows of both sets as ids, by key ("data.train" and "data.validation"), without those that are wrong."""
     prompts = {}
     with part.noting():
-        first = next((group[0] for group in rows if isinstance(group, list)), None)
+        first = next((group[0] for group in rows if isinstance(group, Sequence)), None)
         if first is not None:
             _check_template(part, data, first, words)
         for key, group in zip(("data.train", "data.validation"), rows, strict=True):
@@ -38,7 +38,7 @@ def check_prompts(
                 if group is not None:
                     prompts[key] = _encoded(data, group, words)
                     part.facts.append(_lengths(key, prompts[key]))
-                    if isinstance(group, list):  # a model may end at once, and that token is learned from
+                    if isinstance(group, Sequence):  # a model may end at once, and that token is learned from
                         _check_empty(part, key, prompts[key])
     return prompts
 
@@ -47,7 +47,7 @@ def _encoded(data: DataConfig, rows: Set, words: Words) -> Prompts:
     from skd.data.chat import encode_set
     from skd.models.vocabulary import vocabulary_digest
 
-    if not isinstance(rows, list):
+    if not isinstance(rows, Sequence):
         rows.require_vocabulary(vocabulary_digest(words.tokenizer))
         return rows.prompts
     return encode_set(rows, words.tokenizer, data, words.end_id)

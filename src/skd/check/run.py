@@ -189,7 +189,7 @@ def _concluded(
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.
     sets = [
-        encoded if isinstance(group, list) else group
+        encoded if isinstance(group, Sequence) else group
         for encoded, group in zip((train, prompts.get("data.validation")), rows, strict=True)
     ]
     return Checked(parts, sets[0], sets[1], summary)
