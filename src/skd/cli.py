@@ -288,6 +288,15 @@ def evaluate(
     teacher: Annotated[
         str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
     ] = None,
+    drafter: Annotated[
+        bool, typer.Option("--drafter", help="Time the model as the teacher's draft model, against the teacher alone.")
+    ] = False,
+    drafter_before: Annotated[
+        str | None, typer.Option(help="The same for the student before its training.", show_default=False)
+    ] = None,
+    draft_block: Annotated[
+        int | None, typer.Option(min=1, help="Tokens drafted before the teacher looks; 5.", show_default=False)
+    ] = None,
     comet: Annotated[
         str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
     ] = None,
@@ -321,6 +330,9 @@ def evaluate(
             slots=slots,
             long_prompts=long_prompts.value,
             teacher=teacher,
+            drafter=drafter,
+            drafter_before=drafter_before,
+            draft_block=draft_block,
             comet=comet,
             comet_model=comet_model,
         ),

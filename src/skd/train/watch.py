@@ -148,6 +148,7 @@ class Watch:
 
 @torch.no_grad()
 def weights_mark(student: nn.Module) -> int:
-    """A number that changes, but for one chance in 2**32, when any bit of any weight does; it costs no copy of them."""
-    marks = [parameter.detach().contiguous().view(torch.int32).sum() for parameter in student.parameters()]
+    """A number that changes, but for one chance in 2**32, when any bit of a trained weight does; it costs no copy."""
+    trained = [parameter.detach() for parameter in student.parameters() if parameter.requires_grad]
+    marks = [parameter.contiguous().view(torch.int32).sum() for parameter in trained]
     return sum((2 * number + 1) * int(mark) for number, mark in enumerate(marks))
