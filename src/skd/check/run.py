@@ -155,11 +155,12 @@ def _prompts(
     """The sets as ids, by key."""
     if found.words is None:
         return {}
-    from skd.check.prompts import check_contexts, check_prompts
+    from skd.check.prompts import check_contexts, check_gates, check_prompts
 
     part = Part("prompts")
     prompts = check_prompts(part, config.data, rows, found.words)
     check_contexts(part, config, prompts, found.words, found.built)
+    check_gates(part, config, found.words)
     check_own_teacher(part, config)
     finish(part)
     if isinstance(config.teacher, ServerTeacher):
