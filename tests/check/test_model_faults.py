@@ -386,7 +386,8 @@ FAULTS = {
         "is 99, and",
         "accept_all",
         [
-            "policy={kind: mixture, parts: [{policy: student}, {policy: {kind: interleaved, gate: {kind: top_k, k: 99}}}]}"
+            "policy={kind: mixture, parts: [{policy: student, weight: 1}, {policy: interleaved, weight: 1}]}",
+            "policy.parts.1.policy={kind: interleaved, gate: {kind: top_k, k: 99}}",
         ],
     ),
     # M22: memory
