@@ -244,7 +244,7 @@ def _make_ready(run: Run, shown: Display) -> None:
     """Tidy the run directory, make sure of room for two checkpoints, and write its config file."""
     if run.is_main:
         for name in remove_stale(run.run_dir):
-            shown.say(f"removed {name}, left by an interrupted save")
+            shown.say(f"removed {name}, left by an interrupted write")
         require_space(run.run_dir, student_tensors(run.pair.student), average_tensors(run.pair))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
 
