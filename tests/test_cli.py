@@ -133,8 +133,8 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
         2,
         "truncate_left",
         "t",
-        "c",
-        "M",
+        comet="c",
+        comet_model="M",
     )
     assert calls == [("measure", ("m", options), {})]
 
