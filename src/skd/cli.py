@@ -57,6 +57,13 @@ class LongPrompts(str, Enum):
     truncate_left = "truncate_left"
 
 
+class WritingEngine(str, Enum):
+    """Who writes the responses of an evaluation."""
+
+    skd = "skd"
+    vllm = "vllm"
+
+
 class Split(str, Enum):
     """Parts of a task."""
 
@@ -285,6 +292,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rows of generated tasks, draws.")] = 0,
     slots: Annotated[int, typer.Option(min=1, help="Responses written at once.")] = 64,
     long_prompts: Annotated[LongPrompts, typer.Option(help="Prompts above the task's cap.")] = LongPrompts.error,
+    engine: Annotated[
+        WritingEngine, typer.Option(help="Who writes the responses; vllm needs an environment with vLLM.")
+    ] = WritingEngine.skd,
     teacher: Annotated[
         str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
     ] = None,
@@ -329,6 +339,7 @@ def evaluate(
             seed=seed,
             slots=slots,
             long_prompts=long_prompts.value,
+            engine=engine.value,
             teacher=teacher,
             drafter=drafter,
             drafter_before=drafter_before,

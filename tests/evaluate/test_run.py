@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from skd.data.tasks import TASKS
 from skd.errors import ConfigError, DataError, ResourceError
-from skd.evaluate import run
+from skd.evaluate import engines, run
 from skd.evaluate.run import evaluate
 
 
@@ -75,7 +75,8 @@ class Oracle:
 def judged(monkeypatch):
     def judge(answer, **options):
         oracle = Oracle(answer)
-        monkeypatch.setattr(run, "interleave", oracle.interleave)
+        monkeypatch.setattr(run, "encoded", lambda _, work, decoding: oracle.encode([row.prompt for row in work.rows]))
+        monkeypatch.setattr(engines, "interleave", oracle.interleave)
         return evaluate(oracle, "number_words", **{"size": 20, **options}), oracle
 
     return judge

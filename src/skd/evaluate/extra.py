@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skd.evaluate.comet import Comet
 from skd.evaluate.prompts import Decoding, encoded
@@ -34,25 +34,34 @@ class Drafters:
 
 @dataclass(frozen=True)
 class Extra:
-    """``students``: pairs of the teacher and each student that drafts, by what follows the names of their scores."""
+    """``students``: pairs of the teacher and each student that drafts, by what follows the names of their scores; the
+    evaluated one has nothing there. Empty without a teacher."""
 
     comet: Comet | None = None
     students: Mapping[str, Pair] = field(default_factory=dict)
     drafters: Drafters = Drafters()
 
-    def scores(self, pair: Pair, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
+    def provenance(self) -> dict[str, Any]:
+        """The teacher, and every student that is not the evaluated one."""
+        if not self.students:
+            return {}
+        before = {f"model{suffix}": each.provenance["student"] for suffix, each in self.students.items() if suffix}
+        return {"teacher": self.students[""].provenance["teacher"], **before}
+
+    def scores(self, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
         """COMET of translations; closeness to the teacher on the references, and as its draft model."""
         scores: dict[str, Score] = {}
         if self.comet is not None and self.comet.applies(work):
             scores["comet"] = self.comet.score(work, responses)
         if self.students:
-            scores |= self._against_teacher(pair, work, decoding)
+            scores |= self._against_teacher(work, decoding)
         return scores
 
-    def _against_teacher(self, pair: Pair, work: Workload, decoding: Decoding) -> dict[str, Score]:
+    def _against_teacher(self, work: Workload, decoding: Decoding) -> dict[str, Score]:
         from skd.evaluate.drafter import Drafting, drafter, drafter_speed
         from skd.evaluate.teacher import fidelity
 
+        pair = self.students[""]
         prompts = encoded(pair, work, decoding, references=True)
         drafted = prompts.select(range(min(DRAFTED_ITEMS, len(prompts))))
         drafting = Drafting(
