@@ -121,7 +121,7 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
     arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
     arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
     drafter = "--drafter --drafter-before b --draft-block 4"
-    assert main(f"{arguments} --engine vllm {drafter} --teacher t --comet c --comet-model M".split()) == 0
+    assert main(f"{arguments} --engine vllm {drafter} --teacher t --comet c --comet-model M --evalplus e".split()) == 0
     options = EvaluateOptions(
         "gsm8k,math",
         ("gsm8k=g.json", "math=m.json"),
@@ -140,6 +140,7 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
         4,
         "c",
         "M",
+        "e",
     )
     assert calls == [("measure", ("m", options), {})]
 

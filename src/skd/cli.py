@@ -272,7 +272,7 @@ def evaluate(
         str,
         typer.Option(
             help="What to measure: number_words, dialogue, or with --data gsm8k, dialogsum, translation, math, "
-            "translation:German-English, a task file; several with commas."
+            "humaneval, mbpp, translation:German-English, a task file; several with commas."
         ),
     ] = "number_words",
     data: Annotated[
@@ -311,6 +311,10 @@ def evaluate(
         str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
     ] = None,
     comet_model: Annotated[str, typer.Option(help="COMET model: Hub id or checkpoint.")] = "Unbabel/wmt22-comet-da",
+    evalplus: Annotated[
+        str | None,
+        typer.Option(help="Program evalplus.evaluate: RUNS the generated programs.", show_default=False),
+    ] = None,
     grade: Annotated[
         Path | None,
         typer.Option(help="Only judge the answers of this file against their references.", show_default=False),
@@ -346,6 +350,7 @@ def evaluate(
             draft_block=draft_block,
             comet=comet,
             comet_model=comet_model,
+            evalplus=evalplus,
         ),
     )
 

@@ -41,6 +41,7 @@ class EvaluateOptions:
     draft_block: int | None = None
     comet: str | None = None
     comet_model: str = "Unbabel/wmt22-comet-da"
+    evalplus: str | None = None
 
 
 def measure(model: str, options: EvaluateOptions) -> None:
@@ -48,6 +49,7 @@ def measure(model: str, options: EvaluateOptions) -> None:
     choices = choices_of(options)
     require_known(choices)
     _require_fitting(options)
+    from skd.evaluate.code import EvalPlus
     from skd.evaluate.comet import Comet
     from skd.evaluate.extra import Drafters
     from skd.evaluate.ranks import Ranks
@@ -66,6 +68,7 @@ def measure(model: str, options: EvaluateOptions) -> None:
         teacher=options.teacher,
         drafters=Drafters(options.draft_block or Drafters.block, timed, options.drafter_before),
         comet=comet,
+        evalplus=None if options.evalplus is None else EvalPlus(options.evalplus),
         show_progress=True,
         ranks=ranks,
     )

@@ -1,4 +1,4 @@
-"""What is measured besides a task's own metric: COMET, closeness to the teacher, use as its draft model."""
+"""What is measured besides a task's own metric: COMET, tests of programs, closeness to the teacher, drafting for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from skd.evaluate.code import EvalPlus
 from skd.evaluate.comet import Comet
 from skd.evaluate.prompts import Decoding, encoded
 from skd.evaluate.scores import Score
@@ -38,6 +39,7 @@ class Extra:
     evaluated one has nothing there. Empty without a teacher."""
 
     comet: Comet | None = None
+    evalplus: EvalPlus | None = None
     students: Mapping[str, Pair] = field(default_factory=dict)
     drafters: Drafters = Drafters()
 
@@ -49,8 +51,10 @@ class Extra:
         return {"teacher": self.students[""].provenance["teacher"], **before}
 
     def scores(self, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
-        """COMET of translations; closeness to the teacher on the references, and as its draft model."""
+        """COMET of translations; tests of programs; closeness to the teacher on the references, and drafting for it."""
         scores: dict[str, Score] = {}
+        if self.evalplus is not None and self.evalplus.applies(work):
+            scores |= self.evalplus.scores(work, responses)
         if self.comet is not None and self.comet.applies(work):
             scores["comet"] = self.comet.score(work, responses)
         if self.students:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from skd.data.rows import Split
+from skd.evaluate.code import Code, EvalPlus, by_hand, write_samples
 from skd.evaluate.comet import Comet
 from skd.evaluate.engines import Engine, Sampler
 from skd.evaluate.extra import Drafters, Extra
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from skd.models.pair import Pair
 
 __all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
+
+logger = logging.getLogger(__name__)
 
 CHUNKS = 4
 """Batches of ``slots`` prompts between two writes of the samples: more keeps the slots fuller, fewer loses less."""
@@ -129,6 +133,7 @@ def evaluate_tasks(
     teacher: str | Path | None = None,
     drafters: Drafters = Drafters(),  # noqa: B008 - a value
     comet: Comet | None = None,
+    evalplus: EvalPlus | None = None,
     show_progress: bool = False,
     ranks: Ranks = Ranks(),  # noqa: B008 - a value
 ) -> Iterator[EvaluationResult]:
@@ -137,11 +142,12 @@ def evaluate_tasks(
     engine: who writes: this package's own sampler, or vLLM (``skd.evaluate.vllm``), which takes no teacher.
     teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
     drafters: what to measure of it as the teacher's draft model (``skd.evaluate.drafter``).
+    evalplus: runs the programs of code tasks; without it they are only written.
     ranks: the processes that share the items, all of which call this; the main one alone writes files, and alone
-    measures against the teacher and by COMET.
+    measures against the teacher, by COMET and by EvalPlus.
     """
     if not ranks.is_main:
-        outs, comet, show_progress = [None] * len(outs), None, False
+        outs, comet, evalplus, show_progress = [None] * len(outs), None, None, False
     for out in outs:
         if out is not None:
             require_writable(out)
@@ -149,8 +155,10 @@ def evaluate_tasks(
         workloads = [workload(choice, grader) for choice in choices]
         if comet is not None:
             comet.require([work for work in workloads if work.task])
+        if evalplus is not None:
+            evalplus.require(workloads)
         writer, students = _opened(model, teacher if ranks.is_main else None, drafters, engine, decoding, ranks)
-        extra = Extra(comet, students, drafters)
+        extra = Extra(comet, evalplus, students, drafters)
         for work, out in zip(workloads, outs, strict=True):
             yield _measured(writer, work, out, decoding, extra, show_progress, ranks)
 
@@ -188,10 +196,20 @@ def _measured(
     seconds = time.perf_counter() - started
     responses = tuple(str(sample["response"]) for sample in samples)
     findings = tuple(dict(sample["finding"]) for sample in samples)
-    scores = {**work.metric.scores(work.rows, responses, findings), **extra.scores(work, responses, decoding)}
+    own, added = work.metric.scores(work.rows, responses, findings), extra.scores(work, responses, decoding)
+    scores = {**added, **own} if isinstance(work.metric, Code) else {**own, **added}
     result = EvaluationResult(work.name, scores, responses, findings, seconds, provenance)
+    if out is not None and isinstance(work.metric, Code):
+        _keep_programs(out.with_suffix(".evalplus.jsonl"), work, responses, extra)
     store.finish([_flat(sample) for sample in samples], _summary(result, work.metric.counts(findings)))
     return result
+
+
+def _keep_programs(path: Path, work: Workload, responses: Sequence[str], extra: Extra) -> None:
+    write_samples(path, work, responses)
+    if extra.evalplus is None:
+        command = visible(by_hand(work, path))
+        logger.warning("%s: no program was run; --evalplus PROGRAM runs them, and so does: %s", work.name, command)
 
 
 def _samples(
