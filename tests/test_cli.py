@@ -120,7 +120,8 @@ def test_compare_passes_its_options(calls: list[Any]) -> None:
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
     arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
     arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
-    assert main(f"{arguments} --teacher t --comet c --comet-model M".split()) == 0
+    drafter = "--drafter --drafter-before b --draft-block 4"
+    assert main(f"{arguments} --engine vllm {drafter} --teacher t --comet c --comet-model M --evalplus e".split()) == 0
     options = EvaluateOptions(
         "gsm8k,math",
         ("gsm8k=g.json", "math=m.json"),
@@ -132,9 +133,14 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
         3,
         2,
         "truncate_left",
+        "vllm",
         "t",
+        drafter=True,
+        drafter_before="b",
+        draft_block=4,
         comet="c",
         comet_model="M",
+        evalplus="e",
     )
     assert calls == [("measure", ("m", options), {})]
 
