@@ -48,6 +48,9 @@ def load_model(
     if files is None:
         raise joined(errors)
     path = resolve_model_path(str(path))
+    if not Path(path).is_dir():
+        # A snapshot is named by its commit: what a branch points to may change between two requests.
+        revision = files.directory.name
     require_quantization(name, quantization)
     attention = attention_of(files.config, attention)
     model, info = guarded(
@@ -69,6 +72,7 @@ def load_model(
     require_whole(name, path, info)
     require_rewindable(name, type(model), model.config)
     require_narrow(name, model, quantization)
+    model.config._commit_hash = revision
     model.to(device)
     model.eval()
     loaded: PreTrainedModel = model

@@ -134,7 +134,7 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
         attention=student.attention,
         student_quantization=student.quantization,
         teacher_quantization=None if model is None else model.quantization,
-        adapters=Adapters.of(student.lora, config.train.seed),
+        adapters=Adapters.of(student.lora, config.train.known_seed),
         device=accelerator.device,
     )
 
