@@ -20,11 +20,16 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["model"]
 
 
+def write_half(target: Path) -> None:
+    with replacing(target) as beside:
+        (beside / "half").write_text("half", encoding="utf-8")
+        raise OSError("the disk is full")
+
+
 def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.mkdir()
     (target / "old").write_text("old", encoding="utf-8")
-    with pytest.raises(OSError, match="full"), replacing(target) as beside:
-        (beside / "half").write_text("half", encoding="utf-8")
-        raise OSError("the disk is full")
+    with pytest.raises(OSError, match="full"):
+        write_half(target)
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
