@@ -1,8 +1,8 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
-        -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest, display, types, files,
-        text, faults, errors
+    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses,
+        engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest, display, types,
+        files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -56,12 +56,13 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
+    "engines": _GROUND | {"sampling"},
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "responses": frozenset({"errors", "files", "types"}),
-    "check": _GROUND | {"data", "models", "objectives", "responses", "sampling"},
-    "train": _METHOD | {"check", "responses"},
+    "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
+    "train": _METHOD | {"check", "engines", "responses"},
     "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,

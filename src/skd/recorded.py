@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from skd.types import Prompts
 
 __all__ = [
+    "PROBE_TOLERANCE",
     "Difference",
     "Recorded",
     "as_recorded",
+    "close_probes",
     "differences",
     "fingerprint",
     "other_models",
@@ -63,11 +66,19 @@ _HARMLESS = (
     "train.gradient_checkpointing",
     "sampling.slots",
     "sampling.evidence",
+    # Where a server is and how patiently it is asked, not what it answers.
+    "teacher.url",
+    "teacher.concurrency",
+    "teacher.silence_seconds",
+    "teacher.total_seconds",
+    "teacher.tries",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""
 _FIXED = ("train.batch_size", "train.seed", "student.lora*", "models*", "format")
 """Keys that cannot change at all: the position in the data, the noise and the weights depend on them."""
 _MAY_GROW = frozenset({"train.max_steps", "train.epochs"})
+PROBE_TOLERANCE = 0.1
+"""Largest mean difference in nats between two probes of one model: bfloat16 and other batches move it by less."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class Difference:
     def harmless(self) -> bool:
         if self.key in _MAY_GROW and self.saved is not None and self.current is not None:
             return bool(self.current >= self.saved)
+        if self.key.endswith(".probe") and isinstance(self.saved, list) and isinstance(self.current, list):
+            return close_probes(self.saved, self.current)
         return _matches(self.key, _HARMLESS)
 
     @property
@@ -114,7 +127,8 @@ def recorded(run_dir: Path) -> Recorded | None:
     Weights are not read, so that a checkpoint found here may still turn out to be broken.
     """
     directory = run_dir / "checkpoints"
-    names = [path for path in directory.iterdir() if _STEP_NAME.fullmatch(path.name)] if directory.is_dir() else []
+    inside = directory.iterdir() if os.path.isdir(directory) else ()
+    names = [path for path in inside if _STEP_NAME.fullmatch(path.name)]
     for checkpoint in sorted(names, key=lambda path: -int(path.name.removeprefix("step-"))):
         try:
             return recorded_in(checkpoint)
@@ -183,6 +197,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def close_probes(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two probes of a server, log-probs of fixed tokens, may be of one model."""
+    if len(one) != len(other):
+        return False
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) <= PROBE_TOLERANCE * len(one)
+
+
 def other_settings(checkpoint: Path, found: Collection[Difference], allowed: Collection[str]) -> CheckpointError | None:
     """The error (SKD-C15) with a table of the differences that are neither harmless nor allowed by name."""
     refused = [each for each in found if not each.harmless and (each.fixed or each.key not in allowed)]
@@ -207,10 +228,17 @@ def other_models(checkpoint: Path, saved: Mapping[str, Any], current: Mapping[st
     refused = [each for each in differences({"models": saved}, {"models": current}) if not each.harmless]
     if not refused:
         return None
-    listed = "; ".join(f"{each.key.removeprefix('models.')} was {each.saved} and is {each.current}" for each in refused)
+    listed = "; ".join(_told(each) for each in refused)
     remedy = "put the models back, name the revision that was recorded, or choose another output for a new run"
     found = f"the models are not those the run was started with: {listed}"
     return CheckpointError(Problem("SKD-M21", str(checkpoint), found, remedy))
+
+
+def _told(difference: Difference) -> str:
+    name = difference.key.removeprefix("models.")
+    if name.endswith(".probe"):
+        return f"{name.removesuffix('.probe')} answers a fixed probe otherwise"
+    return f"{name} was {difference.saved} and is {difference.current}"
 
 
 def other_rows(checkpoint: Path, saved: str, prompts: Prompts) -> CheckpointError | None:

@@ -13,7 +13,8 @@ from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
 from skd.check.resume import check_resume
 from skd.check.rows import check_rows
-from skd.config import HubConfig, Reading, RunConfig, Sections, TeacherModel
+from skd.check.server import check_server
+from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, TeacherModel
 from skd.errors import ConfigError
 from skd.hub import require_access
 from skd.recorded import as_recorded
@@ -161,6 +162,8 @@ def _prompts(
     check_contexts(part, config, prompts, found.words, found.built)
     check_own_teacher(part, config)
     finish(part)
+    if isinstance(config.teacher, ServerTeacher):
+        finish(check_server(config.teacher, found.words))
     return prompts
 
 
@@ -179,7 +182,7 @@ def _concluded(
     if "student" not in found.built:
         return Checked(parts, None, None, "")
     memory, student = Part("resources"), found.built["student"]
-    made = config.teacher is not None and not isinstance(config.teacher, TeacherModel)
+    made = not isinstance(config.teacher, TeacherModel | ServerTeacher | None)
     teacher = student if made else found.built.get("teacher")
     check_disk(memory, config, num_parameters(student, trained=True))
     train = prompts.get("data.train")

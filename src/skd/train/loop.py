@@ -16,6 +16,7 @@ from accelerate.utils import broadcast
 
 from skd.check import Checked, check
 from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
+from skd.errors import RemoteError
 from skd.faults import point
 from skd.files import write_atomic
 from skd.hub import push
@@ -107,7 +108,8 @@ def train(
         DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
-        RemoteError: the finished student could not be pushed; it is whole in the run's directory.
+        RemoteError: the teacher's server was lost, and a checkpoint was saved; or the finished student could not be
+            pushed, and is whole in the run's directory.
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
@@ -161,6 +163,10 @@ def train(
                 _save(run, state, log, shown)
                 shown.say(f"stopped by {interrupted} after step {state.step}; resume with the same command")
                 raise SystemExit(128 + interrupted.number) from None
+            except RemoteError:
+                _save(run, state, log, shown)
+                shown.say(f"the teacher was lost after step {state.step}, which is saved; resume with the same command")
+                raise
         shown.warn(watch.end(state.step, run.pair.student))
         return _finished(run, state, shown, new=True)
 

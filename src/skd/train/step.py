@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
@@ -78,6 +79,7 @@ def train_step(run: Run, step: int) -> StepReport:
     """
     settings, student = run.config.train, run.pair.student
     started, cpu_started = time.perf_counter(), time.process_time()
+    used = _usage(run)
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
@@ -96,6 +98,7 @@ def train_step(run: Run, step: int) -> StepReport:
     point("step")
 
     clock.lap("optimiser")
+    metrics |= _used(run, used)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "peak_mb": peak_mb(run.accelerator.device)}
@@ -210,6 +213,18 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         "wasted": int(wasted),
         **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
+
+
+def _usage(run: Run) -> Mapping[str, int]:
+    engine = run.pair.engine
+    return {} if engine is None else engine.usage
+
+
+def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
+    """What a teacher on a server did since then, over all ranks."""
+    now = _usage(run)
+    totals = run.total([now[name] - before[name] for name in now]) if now else []
+    return {name: int(total) for name, total in zip(now, totals, strict=True)}
 
 
 def _ratio(part: float, whole: float) -> float | None:
