@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from skd.config import resolve_model_path
-from skd.models.load import guarded, load_tokenizer, without_progress_bars
+from skd.models.directory import write_model
+from skd.models.load import guarded, load_tokenizer
 
 __all__ = ["write_fresh"]
 
@@ -25,11 +25,4 @@ def write_fresh(path: str, seed: int, directory: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    beside = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    with without_progress_bars():
-        model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    shutil.rmtree(directory, ignore_errors=True)
-    beside.rename(directory)
-    return directory
+    return write_model(directory, model, tokenizer)
