@@ -271,8 +271,8 @@ def evaluate(
     task: Annotated[
         str,
         typer.Option(
-            help="What to measure: number_words, dialogue, or with --data gsm8k, dialogsum, translation, math, "
-            "humaneval, mbpp, translation:German-English, a task file; several with commas."
+            help="What to measure: number_words, dialogue, toy_translation, sums, or with --data gsm8k, dialogsum, "
+            "translation, math, humaneval, mbpp, translation:German-English, a task file; several with commas."
         ),
     ] = "number_words",
     data: Annotated[

@@ -111,9 +111,10 @@ def test_a_changed_stage_makes_all_that_is_built_on_it_stale(done, tmp_path):
     states = {job.name: state for job, state in comparison.survey()}
     assert states["stage blank"] == "finished"
     assert "config.train.lr was 0.001, is 0.005" in states["stage start"]
-    assert states["trial-0 / made / skd / seed 1000"].startswith("stale: made.student was")
-    with pytest.raises(CheckpointError, match=r"stage start is stale: config\.train\.lr was 0.001, is 0.005"):
+    assert states["trial-0 / made / skd / seed 1000"] == "stale: made.student.config.train.lr was 0.001, is 0.005"
+    with pytest.raises(CheckpointError, match=r"stage start is stale: config\.train\.lr was 0.001, is 0.005") as caught:
         compare(tmp_path / "plan.yaml")
+    assert len(caught.value.problems) == sum(state.startswith("stale") for state in states.values()) > 1
 
 
 def test_a_changed_method_makes_its_cells_stale_and_no_others(tmp_path):
@@ -136,6 +137,31 @@ def test_a_default_that_came_later_makes_nothing_stale(tmp_path):
         job.directory.mkdir(parents=True)
         (job.directory / "identity.json").write_text(json.dumps(identity))
     assert {state for _, state in _states(plan, tmp_path)} == {"started"}
+
+
+def test_a_default_of_a_stage_that_came_later_makes_nothing_stale(done):
+    path, out = done
+    saved = {file: file.read_text() for file in out.rglob("identity.json")}
+    try:
+        for file, text in saved.items():
+            file.write_text(json.dumps(_without(json.loads(text), "eps")))
+        assert {state for _, state in Comparison(load_plan(path), out).survey()} == {"finished"}
+    finally:
+        for file, text in saved.items():
+            file.write_text(text)
+
+
+def _without(values, key):
+    return {k: _without(v, key) if isinstance(v, dict) else v for k, v in values.items() if k != key}
+
+
+def test_a_changed_item_is_named_by_its_key(done, tmp_path):
+    path, out = done
+    changed = json.loads(path.read_text())
+    changed["evaluation"]["seed"] = 77
+    (tmp_path / "plan.yaml").write_text(json.dumps(changed))
+    states = {state for _, state in Comparison(load_plan(tmp_path / "plan.yaml"), out).survey()}
+    assert "stale: items.0.seed was 5, is 77" in states
 
 
 def _states(plan, tmp_path):

@@ -76,8 +76,19 @@ def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
         ({"budgets": [{"kind": "seconds"}]}, '"budgets"', "and one of them is needed; write one of the two"),
         ({"budgets": [{"kind": "seconds", "like": "x"}]}, '"like"', "budgets.0.like is 'x', no method of this plan"),
         ({"budgets": [{"kind": "seconds", "amount": n} for n in (1, 2)]}, '"budgets"', "budgets has a kind twice"),
+        (
+            {"budgets": [{"kind": "seconds", "amount": 1, "methods": ["sft"]}]},
+            '"budgets"',
+            "budgets.0 has one method, and nothing to compare it with",
+        ),
         ({"settings": {"a": {"config": {"student": "stage:x"}}}}, '"a"', "student is stage:x, no stage before it"),
         ({"stages": {"s": {"seed": 1}}}, '"s"', "stages.s.config and fresh say how the model is made"),
+        ({"stages": {"s": {"fresh": "x", "words": "sum"}}}, '"words"', 'stages.s.words is the text "sum", expected'),
+        (
+            {"stages": {"s": {"config": {"method": "sft"}, "words": "sums"}}},
+            '"s"',
+            "stages.s.words is the vocabulary of a fresh model",
+        ),
         ({"base": 3}, '"base"', "base is 3, expected a run config or the path of one"),
     ],
 )

@@ -283,7 +283,8 @@ WITHOUT_BASE = [
     ),
     (
         "teacher: t\nstudent: s\ndata: {train: {kind: task, name: numbers, split: train, size: 1}}\n",
-        'data.train.name is the text "numbers", expected one of number_words, dialogue; did you mean number_words?',
+        'data.train.name is the text "numbers", expected one of number_words, dialogue, toy_translation, sums; '
+        "did you mean number_words?",
     ),
     (
         "teacher: t\nstudent: s\ndata: {train: {path: x, promt_field: q}}\n",

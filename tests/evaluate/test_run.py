@@ -120,8 +120,8 @@ def test_unknown_names_are_refused_together(model_dir):
     with pytest.raises(ConfigError) as caught:
         evaluate(model_dir, "number_word", split="tests")
     assert [str(problem) for problem in caught.value.problems] == [
-        "error[SKD-E19] task: 'number_word' is none of number_words, dialogue, gsm8k, dialogsum, dialogsum_bare, "
-        "translation, math, humaneval, mbpp, humaneval_bare, mbpp_bare; write number_words",
+        "error[SKD-E19] task: 'number_word' is none of number_words, dialogue, toy_translation, sums, gsm8k, "
+        "dialogsum, dialogsum_bare, translation, math, humaneval, mbpp, humaneval_bare, mbpp_bare; write number_words",
         "error[SKD-E19] split: 'tests' is none of train, validation, test; write test",
     ]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from skd.data.tasks import TASKS
 from skd.errors import ModelError
 from skd.models import load_pair
 from skd.models.fresh import write_fresh
@@ -33,3 +34,10 @@ def test_architecture_and_words_are_those_of_the_other(tmp_path):
 def test_a_model_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ModelError, match="there is no such directory"):
         write_fresh("./none", 0, tmp_path / "a")
+
+
+def test_words_of_a_task_replace_those_of_the_model(tmp_path):
+    fresh, known = load_pair(None, write_fresh(STUDENT, 1, tmp_path / "a", "sums")), load_pair(None, STUDENT)
+    assert set(fresh.tokenizer.get_vocab()) == {"<pad>", "</s>", "<unk>", *TASKS["sums"].words}
+    assert fresh.student.get_output_embeddings().weight.shape == (len(TASKS["sums"].words) + 3, 64)
+    assert fresh.stop_ids == known.stop_ids

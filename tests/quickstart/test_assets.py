@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import skd.quickstart
 from skd.data.tasks import TASKS
+from skd.data.words import build_tokenizer
 from skd.quickstart.make_assets import ASSETS
-from skd.quickstart.tiny import build_model, build_tokenizer, exact_match
+from skd.quickstart.tiny import build_model, exact_match
 
 ROOT = Path(skd.quickstart.__file__).parent / "assets"
 assets = pytest.mark.parametrize(("task", "role"), ASSETS)

@@ -7,8 +7,9 @@ import torch
 
 from skd.data.rows import Row
 from skd.data.tasks import TASKS
+from skd.data.words import build_tokenizer
 from skd.quickstart import make_assets, tiny
-from skd.quickstart.tiny import Recipe, build_model, build_tokenizer, train
+from skd.quickstart.tiny import Recipe, build_model, train
 
 TASK = TASKS["number_words"]
 RECIPE = Recipe(hidden=16, layers=1, steps=60, schedule=60, batch=8, lr=1e-2)

@@ -54,7 +54,7 @@ def cell_job(plan: Plan, stages: Stages, cell: Cell, items: Sequence[ItemsConfig
     identity = {
         "config": config.model_dump(mode="json", exclude=NO_MATTER),
         "items": _dumped(items),
-        "curve": None if curve is None else curve.model_dump(mode="json"),
+        "curve": None if curve is None else curve.model_dump(mode="json", exclude_defaults=True),
         "made": stages.identities(config),
     }
     here = stages.resolved(config)
@@ -64,7 +64,11 @@ def cell_job(plan: Plan, stages: Stages, cell: Cell, items: Sequence[ItemsConfig
 
 def model_job(stages: Stages, setting: str, role: str, model: ModelConfig, items: Sequence[ItemsConfig]) -> Job:
     """Measuring a setting's teacher, or its student at the start."""
-    identity = {"model": model.model_dump(mode="json"), "items": _dumped(items), "made": stages.identity(model.path)}
+    identity = {
+        "model": model.model_dump(mode="json", exclude_defaults=True),
+        "items": _dumped(items),
+        "made": {role: stages.identity(model.path)},
+    }
     found = stages.path(model.path)
 
     def work(directory: Path) -> Record:
@@ -84,8 +88,9 @@ def _samples(directory: Path, number: int) -> Path:
     return directory / "items" / f"{number}.jsonl"
 
 
-def _dumped(items: Sequence[ItemsConfig]) -> list[dict[str, Any]]:
-    return [one.model_dump(mode="json") for one in items]
+def _dumped(items: Sequence[ItemsConfig]) -> dict[str, dict[str, Any]]:
+    # By number, so that what has changed is named by its key; without defaults, since later versions may have more.
+    return {str(number): one.model_dump(mode="json", exclude_defaults=True) for number, one in enumerate(items)}
 
 
 def _worked(

@@ -19,9 +19,22 @@ from skd.errors import CheckpointError, ConfigError, NumericsError, Problem, Skd
 from skd.recorded import differences
 from skd.text import write_text
 
-__all__ = ["NO_MATTER", "Job", "State", "digest", "read_record", "refuse_stale", "run_jobs", "set_aside", "state_of"]
+__all__ = [
+    "NO_MATTER",
+    "Identity",
+    "Job",
+    "State",
+    "digest",
+    "read_record",
+    "refuse_stale",
+    "run_jobs",
+    "set_aside",
+    "state_of",
+]
 
 Record = dict[str, Any]
+Identity = dict[str, Any]
+"""What a job was asked for: ``config``, ``items``, and under ``made`` the identities of the stages it is built on."""
 IDENTITY, RECORD = "identity.json", "record.json"
 NO_MATTER: Any = {"output": True, "train": {"samples_every", "trackers", "keep", "save_every"}}
 """Of a config: what changes nothing in the result."""
@@ -68,8 +81,12 @@ def state_of(job: Job) -> State:
     return State("started" if read_record(job) is None else "finished")
 
 
-def _in_todays_keys(identity: Record) -> Record:
+def _in_todays_keys(identity: Identity) -> Identity:
     """A saved identity with the defaults of config keys that came after it: they change nothing in it."""
+    made = identity.get("made")
+    if isinstance(made, dict):
+        below = {role: _in_todays_keys(one) if isinstance(one, dict) else one for role, one in made.items()}
+        identity = {**identity, "made": below}
     if not isinstance(identity.get("config"), dict):
         return identity
     try:

@@ -70,6 +70,9 @@ def unknown_names(config: PlanConfig, document: Document) -> Iterator[Problem]:
     for number, budget in enumerate(config.budgets):
         used += [(("budgets", number, "like"), budget.like)] if budget.like else []
         used += [(("budgets", number, "methods", i), name) for i, name in enumerate(budget.methods or ())]
+        if budget.methods and len({*budget.methods, budget.like} - {None}) < 2:
+            found = f"budgets.{number} has one method, and nothing to compare it with"
+            yield Problem("SKD-C10", document.place(("budgets", number)), found, "add another one to its methods")
     used += [(("plotted", i), name) for i, name in enumerate(config.plotted or ())]
     for path, name in used:
         if name not in config.methods:

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from skd.check import check
 from skd.compare.cells import Cell, cell_job, item_scores, model_job
-from skd.compare.jobs import Job, Record, read_record, run_jobs, state_of
+from skd.compare.jobs import Job, Record, read_record, refuse_stale, run_jobs, state_of
 from skd.compare.plan import Plan
 from skd.compare.schema import BudgetConfig, Changes
 from skd.compare.stages import Stages
@@ -64,8 +64,11 @@ class Comparison:
     def run(self, *, redo: bool, say: Say) -> None:
         """Do what is not done; see ``run_jobs`` for what it raises. cells.jsonl grows with every cell.
 
-        Raises what ``skd.check.check`` finds wrong with the data or the models of any setting, before the first cell.
+        Raises what ``skd.check.check`` finds wrong with the data or the models of any setting, before the first cell;
+        and CheckpointError (SKD-K14) for all that is stale, of whatever phase.
         """
+        if not redo:
+            refuse_stale([job for job, _ in Comparison(self.plan, self.output).survey()])
         self._require_usable()
         lines: dict[str, None] = {}
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from pydantic_core import PydanticCustomError
 
 from skd.config.fields import Count, InRange, PathText, Real, Section, Seed, Text, not_empty, refused
+from skd.config.sources import TaskName
 
 __all__ = ["BudgetConfig", "Changes", "ItemsConfig", "PlanConfig", "SettingConfig", "StageConfig", "TuneConfig"]
 
@@ -39,7 +40,7 @@ class ItemsConfig(Section):
     """Items on which students are measured; greedy responses, the task's own metric."""
 
     task: Text
-    """number_words, dialogue; with data gsm8k, dialogsum, translation, math or a task file."""
+    """number_words, dialogue, toy_translation, sums; with data gsm8k, dialogsum, translation, math or a task file."""
     data: PathText | None = None
     """File of the rows, for tasks that are not generated."""
     split: Literal["train", "validation", "test"] = "test"
@@ -101,6 +102,8 @@ class StageConfig(Section):
     """A run config, inline or its path: the stage is the student it trains."""
     fresh: PathText | None = None
     """Or a model whose architecture and tokenizer are taken, with random weights."""
+    words: TaskName | None = None
+    """Of a fresh one: the built-in task whose words are its vocabulary; null: that of the model."""
     seed: Seed = 0
     """Draws random weights."""
 
@@ -108,6 +111,8 @@ class StageConfig(Section):
     def _one_kind(self) -> StageConfig:
         if (self.config is None) == (self.fresh is None):
             raise refused("config", "and fresh say how the model is made, and one of them is needed", "write one")
+        if self.words is not None and self.fresh is None:
+            raise refused("words", "is the vocabulary of a fresh model, and this one is trained", "leave it out")
         return self
 
 

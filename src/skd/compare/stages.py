@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from skd.compare.jobs import NO_MATTER, Job, Record, digest
+from skd.compare.jobs import NO_MATTER, Identity, Job, Record
 from skd.compare.plan import STAGE, Plan
 from skd.config import RunConfig, config_digest, config_of
 from skd.models.fresh import write_fresh
@@ -42,21 +41,26 @@ class Stages:
         """A config with directories in place of stages."""
         return config_of(config, {f"{role}.path": self.path(model.path) for role, model in config.models.items()})
 
-    def identity(self, model: str) -> str | None:
-        """The digest of the stage that a model is; None for one from elsewhere."""
-        return digest(self._identity(model.removeprefix(STAGE))) if model.startswith(STAGE) else None
+    def identity(self, model: str) -> Identity | None:
+        """What the stage that a model is was asked for, with the stages below it; None for one from elsewhere.
 
-    def identities(self, config: RunConfig) -> dict[str, str | None]:
+        Not its digest: a config key that comes with a later version would change that, and nothing in the model.
+        """
+        return self._identity(model.removeprefix(STAGE)) if model.startswith(STAGE) else None
+
+    def identities(self, config: RunConfig) -> dict[str, Identity | None]:
         """Those of the models that it opens."""
         return {role: self.identity(model.path) for role, model in config.models.items()}
 
     def _directory(self, name: str) -> Path:
         return self.output / "stages" / name
 
-    def _identity(self, name: str) -> dict[str, Any]:
+    def _identity(self, name: str) -> Identity:
         stage = self.plan.config.stages[name]
         if stage.fresh is not None:
-            return {"fresh": stage.fresh, "seed": stage.seed, "made": self.identity(stage.fresh)}
+            # Left out where it is not asked for: stages made before there was such a key are not stale.
+            words = {} if stage.words is None else {"words": stage.words}
+            return {"fresh": stage.fresh, "seed": stage.seed, "made": {"fresh": self.identity(stage.fresh)}, **words}
         config = self.plan.stages[name]
         return {"config": config.model_dump(mode="json", exclude=NO_MATTER), "made": self.identities(config)}
 
@@ -64,7 +68,7 @@ class Stages:
         stage = self.plan.config.stages[name]
         record: Record = {"stage": name, "versions": versions(), "commit": commit()}
         if stage.fresh is not None:
-            write_fresh(self.path(stage.fresh), stage.seed, directory / "model")
+            write_fresh(self.path(stage.fresh), stage.seed, directory / "model", stage.words)
             return record
         config = config_of(self.resolved(self.plan.stages[name]), {"output": str(directory / "run")})
         result = train(config, display=False)

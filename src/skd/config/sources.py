@@ -86,6 +86,10 @@ class _Hub(Section):
     """Commit, tag or branch; a commit pins the rows. null: the newest."""
 
 
+TaskName = Literal["number_words", "dialogue", "toy_translation", "sums"]
+"""The tasks whose rows the package generates."""
+
+
 # The keys of the last base come first: where the rows are, then what they look like.
 class FileSource(_Shape, _File):
     """Rows from a JSON, JSON Lines, CSV or Parquet file."""
@@ -100,7 +104,7 @@ class TaskSource(Section):
 
     kind: Literal["task"]
     """task; file for rows of a file, hub for a data set of the Hub."""
-    name: Literal["number_words", "dialogue"]
+    name: TaskName
     """The task."""
     split: Literal["train", "validation", "test"]
     """Which part of the task; the parts share no row."""

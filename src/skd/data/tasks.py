@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from skd.data import dialogue, number_words
+from skd.data import dialogue, number_words, sums, toy_translation
 from skd.data.rows import Row, Split
 
 __all__ = ["TASKS", "Task"]
@@ -35,5 +35,7 @@ class Task:
 TASKS = {
     "number_words": Task("number_words", number_words.WORDS, number_words.rows, number_words.score),
     "dialogue": Task("dialogue", dialogue.WORDS, dialogue.rows, dialogue.score),
+    "toy_translation": Task("toy_translation", toy_translation.WORDS, toy_translation.rows, toy_translation.score),
+    "sums": Task("sums", sums.WORDS, sums.rows, sums.score),
 }
 """The tasks that ``kind: task`` in a data source can name."""

@@ -17,8 +17,9 @@ import transformers
 
 from skd.data.rows import Row
 from skd.data.tasks import TASKS
+from skd.data.words import build_tokenizer
 from skd.models.directory import write_model
-from skd.quickstart.tiny import Recipe, build_model, build_tokenizer, exact_match, train
+from skd.quickstart.tiny import Recipe, build_model, exact_match, train
 
 __all__ = ["ASSETS", "make"]
 
@@ -106,9 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory that receives TASK/teacher and TASK/student")
     parser.add_argument("tasks", nargs="*", help="tasks to make (default: all)", metavar="TASK")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.tasks) - set(TASKS))
+    known = dict.fromkeys(task for task, _ in ASSETS)
+    unknown = sorted(set(options.tasks) - set(known))
     if unknown:
-        parser.error(f"unknown task {unknown[0]}; choose from {', '.join(TASKS)}")
+        parser.error(f"unknown task {unknown[0]}; choose from {', '.join(known)}")
     torch.set_num_threads(1)
     for task_name, role in ASSETS:
         if not options.tasks or task_name in options.tasks:

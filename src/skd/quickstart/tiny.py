@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from skd.data.rows import Row
 from skd.data.tasks import Task
 
-__all__ = ["Recipe", "build_model", "build_tokenizer", "exact_match", "random_llama", "train"]
+__all__ = ["Recipe", "build_model", "exact_match", "random_llama", "train"]
 
-MAX_POSITIONS = 256
 WARMUP_STEPS = 20
 IGNORED = -100
 """Label that PyTorch's cross-entropy leaves out."""
@@ -37,22 +35,6 @@ class Recipe:
     batch: int = 64
     lr: float = 3e-3
     seed: int = 0
-
-
-def build_tokenizer(task: Task) -> PreTrainedTokenizerFast:
-    """One id per word of the task, split at white space; ``</s>`` ends a response, ``<pad>`` fills batches."""
-    specials = ["<pad>", "</s>", "<unk>"]
-    vocabulary = {word: i for i, word in enumerate([*specials, *task.words])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=MAX_POSITIONS,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
