@@ -1,7 +1,8 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses
-        -> models -> sampling, data -> config, rendering, hub, model_files, display, types, files, text, faults, errors
+    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses,
+        engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest, display, types,
+        files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -25,7 +26,9 @@ _GROUND = frozenset(
         "faults",
         "files",
         "hub",
+        "manifest",
         "model_files",
+        "recorded",
         "rendering",
         "schedule",
         "text",
@@ -47,16 +50,19 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "types": frozenset({"errors"}),
     "schedule": frozenset({"errors"}),
     "config": frozenset({"errors"}),
+    "manifest": frozenset({"files"}),
     "model_files": frozenset({"config", "errors"}),
+    "recorded": frozenset({"config", "errors", "files", "manifest", "types"}),
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
+    "engines": _GROUND | {"sampling"},
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "responses": frozenset({"errors", "files", "types"}),
-    "check": _GROUND | {"data", "models", "objectives", "responses", "sampling"},
-    "train": _METHOD | {"check", "responses"},
+    "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
+    "train": _METHOD | {"check", "engines", "responses"},
     "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skd.config import RunConfig, load_config
+    from skd.engines import VllmServer
     from skd.errors import (
         CheckpointError,
         ConfigError,
@@ -103,6 +104,7 @@ __all__ = [
     "TopP",
     "TotalVariation",
     "Veto",
+    "VllmServer",
     "Warp",
     "__version__",
     "interleave",
@@ -124,6 +126,7 @@ _HOME = {
         "ResourceError",
         "SkdError",
     ),
+    "skd.engines": ("VllmServer",),
     "skd.models": ("AdapterOff", "CurrentStudent", "MovingAverage", "Pair", "load_pair"),
     "skd.objectives": (
         "JSD",

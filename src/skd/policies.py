@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, DataError, Problem
-from skd.models.score import score
 from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
@@ -117,9 +116,9 @@ class DataSet:
 
 def _evidence(pair: Pair, prompts: Prompts, rollout: Rollout) -> Evidence:
     """From the teacher where there is one, since all of it is known there; otherwise what was stored of it."""
-    if pair.teacher is None and prompts.reference_evidence is not None:
+    if pair.engine is None and prompts.reference_evidence is not None:
         return list(prompts.reference_evidence)
-    return score(pair.required_teacher, rollout.read_by_teacher, rollout.response_ids)
+    return pair.required_engine.score(rollout.read_by_teacher, rollout.response_ids)
 
 
 def _tensors(rows: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:

@@ -40,9 +40,11 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_references(config, policies),
         *_idle_target(config, full.get("objective")),
         *_no_adapters(config),
+        *_quantized_student(config),
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
+        *_served_teacher(config, full),
     ]
 
 
@@ -178,6 +180,13 @@ def _no_adapters(config: Mapping[Any, Any]) -> list[Contradiction]:
     return [Contradiction(("teacher", "kind"), text, "write student.lora: {r: 16}, or teacher.kind: student")]
 
 
+def _quantized_student(config: Mapping[Any, Any]) -> list[Contradiction]:
+    if _get(config, "student", "quantization") is None or _get(config, "student", "lora") is not None:
+        return []
+    text = "student.quantization is given and student.lora is missing: quantised weights cannot be trained"
+    return [Contradiction(("student", "quantization"), text, "write student.lora: {r: 16}, or remove it")]
+
+
 def _idle_teacher_prompt(config: Mapping[Any, Any]) -> list[Contradiction]:
     """A teacher's own prompt that nobody reads, or that cannot be written."""
     if _get(config, "data", "teacher_prompt") is None:
@@ -212,3 +221,35 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
+
+
+def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
+    """What needs more of the teacher than the most probable ids that a server tells."""
+    if _get(config, "teacher", "engine") is None:
+        return []
+    found = []
+    top = _get(config, "teacher", "top_logprobs") or 64
+    for path, gate in _gates(full.get("policy"), ("policy",)):
+        k = gate.get("k", 25) if gate.get("kind") == "top_k" else None
+        if isinstance(k, int) and isinstance(top, int) and k > top:
+            text = f"{_dotted(path)}.k is {k}, and the server tells teacher.top_logprobs {top} ids"
+            found.append(Contradiction(path, text, f"write {_dotted(path)}.k: {top}, or a larger top_logprobs"))
+        if gate.get("kind") == "switch_once":
+            text = f"{_dotted(path)} is switch_once, which needs the whole distribution, and a server tells its top"
+            found.append(Contradiction(path, text, "name a gate such as top_k, or a teacher model"))
+    if (temperature := _get(config, "objective", "temperature")) not in (None, 1, 1.0):
+        text = f"objective.temperature is {temperature}, and a server's log-probs are those at temperature 1"
+        found.append(Contradiction(("objective", "temperature"), text, "write 1, or name a teacher model"))
+    if _get(config, "sampling", "evidence") == "recompute":
+        text = "sampling.evidence is recompute, and the answers of a server are kept"
+        found.append(Contradiction(("sampling", "evidence"), text, "write keep, or name a teacher model"))
+    return found
+
+
+def _gates(policy: Any, path: _Path) -> Iterator[tuple[_Path, Mapping[str, Any]]]:
+    """The gates of a policy and of all inside it."""
+    if isinstance(gate := kind_from_text(_get(policy, "gate")), Mapping):
+        yield (*path, "gate"), gate
+    parts = _get(policy, "parts")
+    for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
+        yield from _gates(_get(part, "policy"), (*path, "parts", index, "policy"))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 from pydantic_core import PydanticCustomError
@@ -21,8 +22,10 @@ __all__ = [
     "InRange",
     "PathText",
     "Real",
+    "Seconds",
     "Section",
     "Seed",
+    "ServerUrl",
     "Share",
     "Text",
     "kind_from_text",
@@ -114,6 +117,18 @@ def _owner_and_name(value: str) -> str:
     return value
 
 
+def _server_url(value: str) -> str:
+    expected = "an address http://HOST:PORT or https://HOST:PORT, without user, key or query"
+    try:
+        parts = urlsplit(value)
+        plain = parts.port != 0 and "@" not in parts.netloc and not parts.query and not parts.fragment
+    except ValueError:
+        plain = False
+    if not plain or parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable():
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": expected})
+    return value
+
+
 Real = Annotated[float, BeforeValidator(_number_from_text), Field(strict=True), AfterValidator(_finite)]
 """A finite number; numeric text is read as the number it spells."""
 Share = Annotated[Real, AfterValidator(InRange(0, 1))]
@@ -126,6 +141,9 @@ HubId = Annotated[StrictStr, AfterValidator(_owner_and_name)]
 """``owner/name`` of a repository on the Hub."""
 ImportPath = Annotated[StrictStr, AfterValidator(_import_path)]
 """``package.module:Name``."""
+ServerUrl = Annotated[StrictStr, AfterValidator(_server_url)]
+"""Address of a server, where its key has no place."""
+Seconds = Annotated[Real, AfterValidator(InRange(0, 86400, open_low=True))]
 PathText = Annotated[StrictStr, AfterValidator(_printable)]
 """A path or a Hub id; a leading ``~`` becomes the home directory."""
 

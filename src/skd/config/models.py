@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from skd.config.fields import Count, Flag, HubId, InRange, PathText, Real, Section, Text, not_empty, path_from_text
+from skd.config.fields import (
+    Count,
+    Flag,
+    HubId,
+    InRange,
+    Integer,
+    PathText,
+    Real,
+    Seconds,
+    Section,
+    ServerUrl,
+    Text,
+    not_empty,
+    path_from_text,
+)
 
 __all__ = [
     "AdapterOffTeacher",
@@ -14,6 +29,7 @@ __all__ = [
     "HubConfig",
     "LoraConfig",
     "ModelConfig",
+    "ServerTeacher",
     "StudentModel",
     "StudentTeacher",
     "TeacherConfig",
@@ -32,6 +48,8 @@ class ModelConfig(Section):
     """Weights of the teacher, or of the student's copy that samples; its master weights stay float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention of the training forward."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Bits of the linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; a student needs lora, too."""
 
     @model_validator(mode="before")
     @classmethod
@@ -80,8 +98,6 @@ class TeacherModel(ModelConfig):
 
     kind: Literal["model"] = "model"
     """model; student, average or adapter_off for a teacher made of the student."""
-    quantization: Literal["int8", "nf4"] | None = None
-    """Bits of its linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; needs skd[quantized]."""
 
 
 class StudentTeacher(Section):
@@ -107,9 +123,38 @@ class AverageTeacher(Section):
     """Share of the average that each update keeps."""
 
 
+class ServerTeacher(Section):
+    """A teacher on a server, which keeps its weights. Its key is that of the environment variable SKD_TEACHER_TOKEN."""
+
+    kind: Literal["server"] = "server"
+    """server; model for a teacher in this process."""
+    engine: Literal["vllm"]
+    """vllm: a stock vLLM server, started with --max-logprobs of at least top_logprobs."""
+    url: ServerUrl
+    """Address, such as http://127.0.0.1:8000; without key, query or user."""
+    model: Annotated[Text, Field(min_length=1)] | None = None
+    """Name that the server gives the teacher; null for the only one it serves."""
+    top_logprobs: Annotated[Integer, AfterValidator(InRange(1, 4096))] = 64
+    """Most probable ids asked for at each token: what the gate, the replacements and the loss know of the teacher."""
+    concurrency: Annotated[Integer, AfterValidator(InRange(1, 1024))] = 32
+    """Requests at once."""
+    silence_seconds: Seconds = 60.0
+    """Longest wait for the next bytes of an answer before it is asked again."""
+    total_seconds: Seconds = 300.0
+    """Time for all answers of one block, tries included; then the run is saved and ends."""
+    tries: Count = 5
+    """How often one answer is asked for."""
+
+
+def _teacher(value: Any) -> Any:
+    if isinstance(value, Mapping) and "engine" in value and "kind" not in value:
+        return {"kind": "server", **value}
+    return path_from_text(value, kind="model")
+
+
 TeacherConfig = Annotated[
-    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher,
+    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher | ServerTeacher,
     Field(discriminator="kind"),
-    BeforeValidator(lambda value: path_from_text(value, kind="model")),
+    BeforeValidator(_teacher),
 ]
 """A plain string is the path of a model."""

@@ -17,9 +17,12 @@ from skd.models.adapters import Adapters
 from skd.models.arguments import device_of, dtype_of, require_attention
 from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
+from skd.models.local_teacher import LocalTeacher
 from skd.models.own_teacher import OwnTeacher
+from skd.models.quantized import is_narrow, keep_packing
 from skd.models.vocabulary import end_id, shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
+from skd.sampling.judge import Connectable, TeacherEngine
 from skd.text import shortened
 from skd.types import Head, Prompts
 
@@ -46,6 +49,23 @@ class Pair:
     provenance: dict[str, Any]
     own_teacher: OwnTeacher | None = None
     """How the teacher is made of the student; None where it is a model of its own."""
+    server: TeacherEngine | None = None
+    """A teacher that is not in this process; ``teacher`` is then None."""
+
+    @property
+    def engine(self) -> TeacherEngine | None:
+        """What judges drafts and scores responses: the server, or the teacher in this process; None without one."""
+        if self.server is not None or self.teacher is None or self.teacher_form is None:
+            return self.server
+        return LocalTeacher(self.teacher, self.teacher_form, self.vocab_size, self.context)
+
+    @property
+    def required_engine(self) -> TeacherEngine:
+        """``engine``; raises ModelError when the pair has no teacher."""
+        engine = self.engine
+        if engine is None:
+            raise _no_teacher("the pair has none")
+        return engine
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +77,8 @@ class Pair:
     def context(self) -> int:
         """Positions that both models were built for."""
         models = [self.student] if self.teacher is None else [self.student, self.teacher]
-        return min(context_length(model) for model in models)
+        lengths = [context_length(model) for model in models]
+        return min(lengths if self.server is None else [*lengths, self.server.context])
 
     def teacher_head(self) -> Head:
         """The teacher's head, cut to V. Raises ModelError when the pair has no teacher."""
@@ -69,11 +90,9 @@ class Pair:
 
     @property
     def required_teacher(self) -> PreTrainedModel:
-        """The teacher; raises ModelError when the pair has none."""
+        """The teacher in this process; raises ModelError when the pair has none."""
         if self.teacher is None:
-            raise ModelError(
-                Problem("SKD-M20", "teacher", "this needs a teacher and the pair has none", "give one to load_pair")
-            )
+            raise _no_teacher("the pair has none" if self.server is None else "this one is on a server")
         return self.teacher
 
     def updated(self) -> None:
@@ -135,7 +154,7 @@ class Pair:
 
 
 def load_pair(
-    teacher: str | Path | OwnTeacher | None,
+    teacher: str | Path | OwnTeacher | Connectable | None,
     student: str | Path,
     *,
     teacher_revision: str | None = None,
@@ -144,36 +163,46 @@ def load_pair(
     sample_dtype: str = "float32",
     attention: str = "sdpa",
     adapters: Adapters | None = None,
+    student_quantization: str | None = None,
     teacher_quantization: str | None = None,
     device: str | torch.device = "auto",
 ) -> Pair:
     """Load two causal language models (local directories, Hub ids, or ``builtin:TASK/ROLE``) as a pair.
 
-    ``teacher`` may also be ``CurrentStudent()`` or ``MovingAverage(decay)``: it is then made of the student.
+    ``teacher`` may also be ``CurrentStudent()`` or ``MovingAverage(decay)``: it is then made of the student; or
+    ``VllmServer(url)``: it then stays where it is.
 
     Vocabularies are compared token by token and padded heads cut; stop ids of both are united; the teacher is frozen;
     the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
     reproduce the model's own logits is checked here, on a probe.
 
     teacher_dtype, sample_dtype: "float32" or "bfloat16". attention: "sdpa", "eager" or "flash_attention_2", of the
-    training forward. adapters: added to the student and trained in place of its weights. teacher_quantization: "int8"
-    or "nf4" for a teacher with fewer bits (``skd.models.quantized``). device: "auto", "cpu", "cuda" or "cuda:N".
+    training forward. adapters: added to the student and trained in place of its weights. teacher_quantization,
+    student_quantization: "int8" or "nf4" for fewer bits (``skd.models.quantized``); such a student needs adapters.
+    device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises ConfigError for an argument outside its choices, ModelError or RemoteError for a model or tokenizer that
-    cannot be used.
+    cannot be used, RemoteError for a server that does not answer as it should.
     """
     where = device_of(device)
     teacher_type, sample_type = dtype_of("teacher_dtype", teacher_dtype), dtype_of("sample_dtype", sample_dtype)
     require_attention(attention)
-    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where)
+    if student_quantization is not None and adapters is None:
+        found = f"is {student_quantization!r}, and quantised weights cannot be trained"
+        raise ConfigError(Problem("SKD-C10", "student_quantization", found, "give adapters, or leave it out"))
+    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where, student_quantization)
+    keep_packing(student_model)
     teacher_model = None
     tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
+    if student_quantization is not None:
+        origin["student"] |= {"quantization": student_quantization}
     if adapters is not None:
         adapters.add_to(student_model)
         origin["student"] |= {"adapters": str(adapters)}
-    own_teacher = None if teacher is None or isinstance(teacher, str | Path) else teacher
+    served = teacher if isinstance(teacher, Connectable) else None
+    own_teacher = None if teacher is None or isinstance(teacher, str | Path | Connectable) else teacher
     if own_teacher is not None:
         teacher_model = own_teacher.made_from(student_model)
         origin["teacher"] = origin["student"] | {"made": own_teacher.title}
@@ -190,6 +219,9 @@ def load_pair(
     vocab_size = shared_vocab_size(tokenizers, models)
     for name, model in models.items():
         check_head(model, name, vocab_size)
+    server = None if served is None else served.connect(tokenizers["student"], vocab_size)
+    if server is not None:
+        origin["teacher"] = dict(server.provenance)
     return Pair(
         teacher=teacher_model,
         student=student_model,
@@ -202,7 +234,12 @@ def load_pair(
         student_form=_require_form("student", student_model),
         provenance=origin,
         own_teacher=own_teacher,
+        server=server,
     )
+
+
+def _no_teacher(found: str) -> ModelError:
+    return ModelError(Problem("SKD-M20", "teacher", f"this needs a teacher and {found}", "give one to load_pair"))
 
 
 def _commit(model: PreTrainedModel, revision: str | None) -> str | None:
@@ -213,10 +250,12 @@ def _commit(model: PreTrainedModel, revision: str | None) -> str | None:
 def _sampling_copy(student: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     if dtype == torch.float32:
         return student
-    copied = copy.deepcopy(student).requires_grad_(False)
+    narrow = {id(layer.weight): layer.weight for layer in student.modules() if is_narrow(layer)}
+    copied = copy.deepcopy(student, dict(narrow)).requires_grad_(False)
     for parameter in copied.parameters():
         # Only parameters: rotary frequencies are buffers, and rounded ones misplace the tokens of a long prompt.
-        parameter.data = parameter.data.to(dtype)
+        if id(parameter) not in narrow:
+            parameter.data = parameter.data.to(dtype)
     return copied
 
 

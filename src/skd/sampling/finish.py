@@ -75,11 +75,9 @@ def gather_rollout(
     responses: Sequence[Response],
     stats: SamplerStats,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    evidence: bool,
     student_logp: bool,
 ) -> Rollout:
-    """A rollout of finished responses, in the order of the requests, with what was kept beside their tokens."""
+    """A rollout of finished responses, in the order of the requests; ``student_logp`` says whether those were kept."""
     own_prompts = any(request.teacher_prompt is not request.prompt for request in requests)
     return Rollout(
         prompt_ids=[request.prompt for request in requests],
@@ -89,7 +87,6 @@ def gather_rollout(
         truncated=torch.tensor([response.truncated for response in responses], dtype=torch.bool),
         sample_ids=[request.sample_id for request in requests],
         response_index=[request.response_index for request in requests],
-        evidence=[r.evidence for r in responses if r.evidence is not None] if evidence else None,
         student_logp=[r.student_logp for r in responses if r.student_logp is not None] if student_logp else None,
         stats=stats,
         tokenizer=tokenizer,

@@ -14,6 +14,7 @@ from skd.errors import ConfigError, Problem
 from skd.sampling.checks import require_positive, require_prompts, require_stop_strings
 from skd.sampling.gate import Gate
 from skd.sampling.gates import TopK
+from skd.sampling.judge import TeacherEngine
 from skd.sampling.sampler import OnCommit, Sampler, Settings
 from skd.sampling.slots import Request
 from skd.sampling.stops import StopStrings
@@ -113,16 +114,14 @@ def interleave(
     )
     with _evaluating(pair.sampling_student, pair.teacher):
         rollout = Sampler(pair, settings, requests, slots).run(check or (lambda: None))
-        if evidence and not gate.judges and pair.teacher is not None:
-            rollout = _with_evidence(pair, rollout)
+        if evidence and not gate.judges and pair.engine is not None:
+            rollout = _with_evidence(pair.engine, rollout)
     return rollout
 
 
-def _with_evidence(pair: Pair, rollout: Rollout) -> Rollout:
-    from skd.models.score import score
-
+def _with_evidence(teacher: TeacherEngine, rollout: Rollout) -> Rollout:
     started = time.perf_counter()
-    evidence = score(pair.required_teacher, rollout.read_by_teacher, rollout.response_ids)
+    evidence = teacher.score(rollout.read_by_teacher, rollout.response_ids)
     stats = replace(rollout.stats, seconds_evidence=time.perf_counter() - started)
     return replace(rollout, evidence=evidence, stats=stats)
 

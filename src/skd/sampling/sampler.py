@@ -8,8 +8,8 @@ the next round. Sampling by the student alone or the teacher alone is the same l
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,12 +20,13 @@ from skd.sampling.checks import not_finite
 from skd.sampling.clock import Clock
 from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gate import Drafted, Gate, Verdict
+from skd.sampling.judge import Judge, Opening
 from skd.sampling.pace import Pace
 from skd.sampling.slots import Block, Places, Request, Slots
 from skd.sampling.stops import StopStrings
 from skd.sampling.warp import Warp
-from skd.sampling.writer import Writer, Written
-from skd.types import STUDENT, TEACHER, Rollout
+from skd.sampling.writer import Writer, Written, finite_rows
+from skd.types import STUDENT, TEACHER, Evidence, Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,13 +71,15 @@ class Sampler:
         self._pace = _pace(pair, settings)
         self._block = self._pace.longest
         self._slots = Slots(requests, num_slots, settings.cap, self._block, settings.seed, gate.state_size, pair.device)
-        self._student = self._teacher = None
+        self._student: Writer | None = None
+        self._teacher: Judge | None = None
         if gate.drafts:
             longest = max((request.prompt_length for request in requests), default=1)
-            self._student = self._opened(pair.sampling_student, pair.student_form, settings.student_warp, longest)
+            self._student = self._opened(pair.sampling_student, pair.student_form, self._capacity(longest))
         if gate.judges:
             longest = max((len(request.teacher_prompt) for request in requests), default=1)
-            self._teacher = self._opened(pair.required_teacher, pair.teacher_form, settings.teacher_warp, longest)
+            opening = Opening(settings.teacher_warp, len(self._slots.held), self._capacity(longest))
+            self._teacher = pair.required_engine.open(opening)
         self._offset_G = torch.arange(self._block, device=pair.device)
         self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
         self._done: dict[int, Response] = {}
@@ -100,78 +103,79 @@ class Sampler:
         self._clock.lap("rest")
         responses = [self._done[request.index] for request in self._requests]
         stats = gather_stats(responses, self._drafted, self._rounds, self._clock.seconds())
-        kept = {"evidence": settings.evidence, "student_logp": settings.student_logp}
-        return gather_rollout(self._requests, responses, stats, self._pair.tokenizer, **kept)
+        rollout = gather_rollout(self._requests, responses, stats, self._pair.tokenizer, settings.student_logp)
+        return replace(rollout, evidence=self._evidence(responses) if settings.evidence else None)
 
-    def _opened(self, model: PreTrainedModel, form: AttentionForm | None, warp: Warp, longest: int) -> Writer:
+    def _evidence(self, responses: Sequence[Response]) -> Evidence:
+        assert self._teacher is not None
+        kept = [response.evidence for response in responses if response.evidence is not None]
+        return self._teacher.evidence(kept, [response.ids for response in responses])
+
+    def _capacity(self, longest_prompt: int) -> int:
+        return longest_prompt - 1 + self._settings.cap + self._block
+
+    def _opened(self, model: PreTrainedModel, form: AttentionForm, capacity: int) -> Writer:
         from skd.models.head import head_of
 
-        assert form is not None
-        capacity = longest - 1 + self._settings.cap + self._block
         body = CursorModel(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
-        return Writer(body, head_of(model, self._pair.vocab_size), warp)
-
-    def _bodies(self) -> list[CursorModel]:
-        return [writer.body for writer in (self._student, self._teacher) if writer is not None]
+        return Writer(body, head_of(model, self._pair.vocab_size), self._settings.student_warp)
 
     def _fill(self) -> None:
         filled = self._slots.refill()
         if filled is not None and self._student is not None:
             self._student.body.prefill(filled.student_bT, filled.rows_b)
         if filled is not None and self._teacher is not None:
-            self._teacher.body.prefill(filled.teacher_bT, filled.rows_b)
+            self._teacher.prefill(filled.teacher_bT, filled.rows_b)
         self._clock.lap("prefill")
 
     def _shrink(self) -> None:
         rows_b = self._slots.shrink()
-        if rows_b is not None:
-            for body in self._bodies():
-                body.keep_rows(rows_b)
+        if rows_b is not None and self._student is not None:
+            self._student.body.keep_rows(rows_b)
+        if rows_b is not None and self._teacher is not None:
+            self._teacher.keep_rows(rows_b)
 
     def _next_block(self) -> Block:
         places = self._slots.next_places(self._pace.block(len(self._slots.held)))
         if self._teacher is None:
             assert self._student is not None
-            block = self._alone(self._student, STUDENT, places, places.draft_noise_BG)
+            block = self._alone(self._draft(self._student, places), STUDENT, places)
             self._clock.lap("draft")
         elif self._student is None:
-            block = self._alone(self._teacher, TEACHER, places, places.replace_noise_BG)
+            written = self._teacher.write(self._slots, places.replace_noise_BG, places)
+            block = self._alone(written, TEACHER, places)
             self._clock.lap("judge")
         else:
-            draft = self._write(self._student, places, places.draft_noise_BG)
+            draft = self._draft(self._student, places)
             self._clock.lap("draft")
             block = self._judge(self._teacher, draft, places)
             self._clock.lap("judge")
         return block
 
-    def _write(self, writer: Writer, places: Places, noise_BG: Tensor) -> Written:
-        slots, settings = self._slots, self._settings
-        if writer is self._teacher:
-            return writer.write(slots.teacher, noise_BG, places.teacher_num_keys, keep_logits=False)
-        keep_logits = settings.student_logp or settings.gate.needs_student
-        return writer.write(slots.student, noise_BG, places.num_keys, keep_logits)
+    def _draft(self, student: Writer, places: Places) -> Written:
+        keep_logits = self._settings.student_logp or self._settings.gate.needs_student
+        return student.write(self._slots.student, places.draft_noise_BG, places.num_keys, keep_logits)
 
-    def _alone(self, writer: Writer, author: int, places: Places, noise_BG: Tensor) -> Block:
+    def _alone(self, written: Written, author: int, places: Places) -> Block:
         """A block without a judge: all of it is kept."""
-        written = self._write(writer, places, noise_BG)
         return Block(
             places=places,
             ids_BG=written.ids_BG,
             author_BG=torch.full_like(written.ids_BG, author, dtype=torch.uint8),
             count_B=torch.full_like(self._slots.length_B, written.ids_BG.shape[1]),
-            finite={author: _finite(written.hidden_BGD)},
+            finite={author: finite_rows(written.hidden_BGD)},
             evidence_BGD=written.hidden_BGD if author == TEACHER and self._settings.evidence else None,
             student_logp_BG=written.logp(written.ids_BG) if self._settings.student_logp else None,
         )
 
-    def _judge(self, teacher: Writer, draft: Written, places: Places) -> Block:
+    def _judge(self, teacher: Judge, draft: Written, places: Places) -> Block:
         """The draft with the teacher's token in place of the first one that the gate rejects."""
         slots, settings = self._slots, self._settings
-        hidden_BGD, logits_BGV = teacher.read(slots.teacher, draft.ids_BG[:, :-1], places.teacher_num_keys)
+        judged = teacher.read(slots, draft.ids_BG, places)
         drafted = Drafted(
             ids_BG=draft.ids_BG,
-            teacher_logits_BGV=logits_BGV,
-            teacher_warp=settings.teacher_warp,
+            teacher_logits_BGV=judged.logits_BGV,
+            teacher_warp=teacher.warp,
             position_BG=places.position_BG,
             progress=settings.progress,
             accept_noise_BG=places.accept_noise_BG,
@@ -190,8 +194,8 @@ class Sampler:
             ids_BG=ids_BG,
             author_BG=torch.where(replaced_BG, TEACHER, STUDENT).to(torch.uint8),
             count_B=(kept_B + 1).clamp(max=block),
-            finite={STUDENT: _finite(draft.hidden_BGD), TEACHER: _finite(hidden_BGD)},
-            evidence_BGD=hidden_BGD if settings.evidence else None,
+            finite={STUDENT: finite_rows(draft.hidden_BGD), TEACHER: judged.finite_B},
+            evidence_BGD=judged.kept_BGE if settings.evidence else None,
             student_logp_BG=draft.logp(ids_BG) if settings.student_logp else None,
             state_BGS=verdict.state_BGS,
         )
@@ -239,14 +243,12 @@ class Sampler:
 
 
 def _pace(pair: Pair, settings: Settings) -> Pace:
-    fixed = settings.block if settings.gate.drafts and settings.gate.judges else _ALONE_BLOCK
-    teacher = 0 if pair.teacher is None else pair.teacher.num_parameters()
+    engine = pair.engine
+    fixed = settings.block or (None if engine is None else engine.block)
+    if not (settings.gate.drafts and settings.gate.judges):
+        fixed = _ALONE_BLOCK
+    teacher = 0 if engine is None else engine.num_parameters
     return Pace(pair.sampling_student.num_parameters(), teacher, pair.device.type, fixed)
-
-
-def _finite(hidden_BGD: Tensor) -> Tensor:
-    """Whether all hidden states of each row are [B]. The largest shows it, ten times faster than one look at each."""
-    return hidden_BGD.abs().amax((1, 2)).isfinite()
 
 
 def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:

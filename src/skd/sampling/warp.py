@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skd.errors import ConfigError, Problem
 
-__all__ = ["Warp", "draw", "kth_largest", "nucleus_threshold"]
+__all__ = ["CutWarp", "Warp", "draw", "kth_largest", "nucleus_threshold"]
 
 _BLOCK = 512
 _LIKELY_NUCLEUS = 256
@@ -46,6 +46,17 @@ class Warp:
             return logp
         outside = logp < nucleus_threshold(logp, self.top_p)
         return torch.log_softmax(logp.masked_fill(outside, float("-inf")), dim=-1)
+
+
+@dataclass(frozen=True)
+class CutWarp(Warp):
+    """A warp of the ``k`` most probable ids alone, which are all that a server tells of its distribution."""
+
+    k: int = 64
+
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """As Warp.log_probs, of logits that are -inf outside the ``k`` largest; ids that tie with the last stay."""
+        return super().log_probs(logits.masked_fill(logits < kth_largest(logits, self.k), float("-inf")))
 
 
 def nucleus_threshold(logp: Tensor, mass: float) -> Tensor:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from skd.sampling.cache import CursorModel
-from skd.sampling.slots import Front
+from skd.sampling.slots import Front, Places, Slots
 from skd.sampling.warp import Warp, draw
-from skd.types import Head
+from skd.types import Evidence, Head
 
-__all__ = ["Writer", "Written"]
+__all__ = ["Judged", "LocalJudge", "Writer", "Written", "finite_rows"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Written:
     ids_BG: Tensor
     """int64."""
     hidden_BGD: Tensor
-    """The last hidden state that each token came from."""
+    """The last hidden state that each token came from, or what else is kept of it as evidence."""
     logits: list[Tensor]
     """float32 raw logits [B, V] that each token came from, G of them; empty unless they were to be kept."""
 
@@ -33,6 +34,18 @@ class Written:
             for logits_BV, ids_B1 in zip(self.logits, ids_BG.split(1, dim=1), strict=True)
         ]
         return torch.cat(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the teacher thinks at each token of a block."""
+
+    logits_BGV: Tensor
+    """float32 raw logits."""
+    kept_BGE: Tensor
+    """What is kept as evidence: the last hidden states, or numbers that ``Judge.evidence`` understands."""
+    finite_B: Tensor
+    """bool: whether the teacher's output was finite."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +76,41 @@ class Writer:
         fed_BG = torch.cat([front.pending_B.unsqueeze(1), ids_BG], dim=1)
         hidden_BGD = self.body.forward(fed_BG, front.cursor_B, num_keys)
         return hidden_BGD, self.head.logits(hidden_BGD)
+
+
+@dataclass(frozen=True)
+class LocalJudge:
+    """The teacher as a model in this process; see ``skd.sampling.judge.Judge``."""
+
+    writer: Writer
+
+    @property
+    def warp(self) -> Warp:
+        """That of the writer."""
+        return self.writer.warp
+
+    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
+        """Into the cache."""
+        self.writer.body.prefill(ids_bT, rows_b)
+
+    def keep_rows(self, rows_b: Tensor) -> None:
+        """In the cache."""
+        self.writer.body.keep_rows(rows_b)
+
+    def read(self, slots: Slots, ids_BG: Tensor, places: Places) -> Judged:
+        """One forward over the pending token and all drafts but the last."""
+        hidden_BGD, logits_BGV = self.writer.read(slots.teacher, ids_BG[:, :-1], places.teacher_num_keys)
+        return Judged(logits_BGV, hidden_BGD, finite_rows(hidden_BGD))
+
+    def write(self, slots: Slots, noise_BG: Tensor, places: Places) -> Written:
+        """One forward per token."""
+        return self.writer.write(slots.teacher, noise_BG, places.teacher_num_keys, keep_logits=False)
+
+    def evidence(self, kept: Sequence[Tensor], ids: Sequence[Tensor]) -> Evidence:
+        """The hidden states."""
+        return list(kept)
+
+
+def finite_rows(hidden_BGD: Tensor) -> Tensor:
+    """Whether all hidden states of each row are [B]. The largest shows it, ten times faster than one look at each."""
+    return hidden_BGD.abs().amax((1, 2)).isfinite()

@@ -92,7 +92,7 @@ def joined_evidence(evidence: Evidence, device: torch.device) -> Tensor | TopEvi
 
 def teacher_view(pair: Pair, evidence: Tensor | TopEvidence | None, device: torch.device) -> TeacherView:
     """What is known of the teacher at some tokens; without evidence, at none."""
-    if evidence is None and pair.teacher is None:
+    if evidence is None and pair.teacher is None:  # stored evidence, or a server's
         nothing = torch.zeros(0, 1, device=device)
         evidence = TopEvidence(nothing.long(), torch.zeros(0, 2, device=device), nothing[:, 0])
     if isinstance(evidence, TopEvidence):

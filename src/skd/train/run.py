@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from skd.config import RunConfig
-from skd.models import Pair, score
+from skd.errors import Problem, RemoteError
+from skd.models import Pair
 from skd.objectives import Objective
 from skd.policies import Policy
 from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
@@ -22,6 +22,10 @@ from skd.train.signals import Interrupted
 from skd.types import Evidence, Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
+
+_LOST = 2**15
+"""In place of the number of a signal: a process has lost its teacher's server."""
+_LOST_ELSEWHERE = Problem("SKD-R02", "teacher", "another process has lost the server", "see what that process says")
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,19 @@ class Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Sampling that ``check`` may end: it then ends on every rank, since all must leave the step together."""
-        number = 0
+        """Sampling that ``check`` or the loss of a server may end: it then ends on every rank, since all must leave the
+        step together."""
+        number, lost = 0, None
         try:
             yield
         except Interrupted as interrupted:
             number = interrupted.number
-        if number := self.largest(number):
+        except RemoteError as error:
+            number, lost = _LOST, error
+        number = self.largest(number)
+        if number == _LOST:
+            raise lost or RemoteError(_LOST_ELSEWHERE)
+        if number:
             raise Interrupted(number)
 
     def evidence(self, rollout: Rollout, rows: Sequence[int]) -> Evidence | None:
@@ -95,7 +105,7 @@ class Run:
             return rollout.select(rows).evidence
         prompts = [rollout.read_by_teacher[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
-        return score(self.pair.required_teacher, prompts, responses, self.config.train.micro_batch_tokens)
+        return self.pair.required_engine.score(prompts, responses, self.config.train.micro_batch_tokens)
 
     def progress(self, step: int) -> float:
         """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
@@ -134,14 +144,3 @@ def adamw(student: nn.Module, config: RunConfig) -> AdamW:
         eps=settings.eps,
         fused=all(parameter.device.type == "cpu" for parameter in student.parameters()) or None,
     )
-
-
-def fingerprint(prompts: Prompts) -> str:
-    """SHA-256 over the token ids of a training set and its references: tells whether the data are still the same."""
-    digest = hashlib.sha256()
-    for number, ids in enumerate(prompts.ids):
-        reference = None if prompts.references is None else list(prompts.references[number])
-        digest.update(repr((prompts.sample_ids[number], list(ids), reference)).encode())
-        if prompts.teacher_ids is not None:
-            digest.update(repr(list(prompts.teacher_ids[number])).encode())
-    return digest.hexdigest()

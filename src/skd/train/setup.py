@@ -14,6 +14,7 @@ from skd.config import (
     AverageTeacher,
     DataConfig,
     RunConfig,
+    ServerTeacher,
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
@@ -21,6 +22,7 @@ from skd.config import (
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
+from skd.engines import VllmServer, server_of
 from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
@@ -50,7 +52,7 @@ def prepare(
     """
     train_rows, validation_rows = _rows(config.data, prompts, validation)
     objective = build_objective(config.objective)
-    without_teacher = (config if pair is None else pair).teacher is None
+    without_teacher = config.teacher is None if pair is None else pair.engine is None
     if without_teacher:
         stored = [rows for rows in (train_rows, validation_rows) if isinstance(rows, StoredResponses)]
         require_evidence(objective, stored)
@@ -125,21 +127,24 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     teacher, student = config.teacher, config.student
     model = teacher if isinstance(teacher, TeacherModel) else None
     return load_pair(
-        _own_teacher(teacher) if model is None else model.path,
+        _other_teacher(teacher) if model is None else model.path,
         student.path,
         teacher_revision=None if model is None else model.revision,
         student_revision=student.revision,
         teacher_dtype="float32" if model is None else model.dtype,
         sample_dtype=student.dtype,
         attention=student.attention,
+        student_quantization=student.quantization,
         teacher_quantization=None if model is None else model.quantization,
-        adapters=Adapters.of(student.lora, config.train.seed),
+        adapters=Adapters.of(student.lora, config.train.known_seed),
         device=accelerator.device,
     )
 
 
-def _own_teacher(teacher: TeacherConfig | None) -> OwnTeacher | None:
+def _other_teacher(teacher: TeacherConfig | None) -> OwnTeacher | VllmServer | None:
     match teacher:
+        case ServerTeacher():
+            return server_of(teacher)
         case StudentTeacher():
             return CurrentStudent()
         case AverageTeacher(decay=decay):

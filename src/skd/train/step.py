@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
@@ -78,6 +79,7 @@ def train_step(run: Run, step: int) -> StepReport:
     """
     settings, student = run.config.train, run.pair.student
     started, cpu_started = time.perf_counter(), time.process_time()
+    used = _usage(run)
     rollout, epochs, sample_ids = roll_out_step(run, step)
     sampled = time.perf_counter()
 
@@ -96,6 +98,7 @@ def train_step(run: Run, step: int) -> StepReport:
     point("step")
 
     clock.lap("optimiser")
+    metrics |= _used(run, used)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
     metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "peak_mb": peak_mb(run.accelerator.device)}
@@ -122,7 +125,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
             evidence = run.evidence(rollout, rows)
             clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
-            torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
+            torch.manual_seed(_dropout_seed(settings.known_seed, step, index, run.rank))
             with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
                 clock.lap("data")
                 loss = run.module(batch)
@@ -152,10 +155,10 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     """This rank's responses of a step, with the epochs and sample ids of all its prompts."""
     settings = run.config.train
     size = settings.batch_size
-    keys = batch_at(step * size, size, len(run.prompts), settings.seed)
+    keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
         rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
@@ -189,24 +192,39 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
     counts = [
         rollout.num_tokens,
         len(rollout),
+        rollout.num_untrainable,
         int(rollout.truncated.sum()),
         stats.kept,
         stats.replaced,
         stats.wasted,
     ]
     mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
-    loss, tokens, responses, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    loss, tokens, responses, skipped, truncated, kept, replaced, wasted, *rest = run.total(mine)
     numbers = dict(zip(_AUTHORS, rest, strict=False))
     by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
+        "responses": int(responses),
+        "skipped": int(skipped),
         "acceptance_rate": _ratio(kept, kept + replaced),
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
         "wasted": int(wasted),
         **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
+
+
+def _usage(run: Run) -> Mapping[str, int]:
+    engine = run.pair.engine
+    return {} if engine is None else engine.usage
+
+
+def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
+    """What a teacher on a server did since then, over all ranks."""
+    now = _usage(run)
+    totals = run.total([now[name] - before[name] for name in now]) if now else []
+    return {name: int(total) for name, total in zip(now, totals, strict=True)}
 
 
 def _ratio(part: float, whole: float) -> float | None:
