@@ -3,7 +3,8 @@
 Pure functions over log-probabilities; nothing here knows a model class.
 """
 
-from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, chunked_loss
+from skd.objectives.chunked import chunked_loss
+from skd.objectives.cut import DEFAULT_BUDGET_BYTES, Cut
 from skd.objectives.divergences import JSD, NLL, ForwardKL, ReverseKL, SkewKL, SkewReverseKL, TotalVariation, kl
 from skd.objectives.objective import Objective, Reduction
 from skd.objectives.sampled import PolicyGradient, SampledReverseKL
@@ -18,6 +19,7 @@ __all__ = [
     "JSD",
     "NLL",
     "ByAuthor",
+    "Cut",
     "ForwardKL",
     "HiddenStates",
     "Objective",

@@ -90,7 +90,7 @@ def restore_optimizer(optimizer: AdamW, student: nn.Module, tensors: Mapping[str
         moments = {slot: tensors[f"{slot}.{name}"] for slot in ("exp_avg", "exp_avg_sq")}
         for moment in moments.values():
             _require_shape(name, moment, parameter, source)
-        # AdamW keeps its step counter on the CPU, unless it is captured or fused; ours is neither.
+        # AdamW keeps its step counter on the CPU, unless it is captured or fused on another device; ours is neither.
         optimizer.state[parameter] = {
             "step": tensors[f"step.{name}"].clone(),
             **{slot: moment.to(parameter.device, copy=True) for slot, moment in moments.items()},
