@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from skd.config import RunConfig
 from skd.errors import CheckpointError, ConfigError, Problem, ResourceError
@@ -188,8 +189,8 @@ def _write(directory: Path, number: int, pair: Pair, rollout: Rollout, top_k: in
 
 
 def _evidence(pair: Pair, rollout: Rollout, top_k: int) -> list[TopEvidence]:
-    parts = []
-    for known, ids_L in zip(rollout.evidence or (), rollout.response_ids, strict=True):
+    parts, evidence = [], cast("Sequence[Tensor | TopEvidence]", rollout.evidence or ())
+    for known, ids_L in zip(evidence, rollout.response_ids, strict=True):
         if isinstance(known, TopEvidence):  # a server's
             parts.append(fewer_ids(known, top_k))
         else:

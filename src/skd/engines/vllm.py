@@ -141,7 +141,7 @@ class ServerTeacher:
         ]
 
     def probe_anew(self) -> None:
-        """Ask for the probe and remember it. Raises RemoteError when the server tells fewer log-probs than asked for."""
+        """Ask for the probe and remember it. Raises RemoteError where fewer log-probs are told than asked for."""
         try:
             self.probe = self._probed()
         except RemoteError as error:
