@@ -1,8 +1,8 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
     cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses,
-        engines -> models -> sampling, data
-        -> config, rendering, hub, model_files, display, types, files, text, faults, errors
+        engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest, display, types,
+        files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -26,7 +26,9 @@ _GROUND = frozenset(
         "faults",
         "files",
         "hub",
+        "manifest",
         "model_files",
+        "recorded",
         "rendering",
         "schedule",
         "text",
@@ -48,7 +50,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "types": frozenset({"errors"}),
     "schedule": frozenset({"errors"}),
     "config": frozenset({"errors"}),
+    "manifest": frozenset({"files"}),
     "model_files": frozenset({"config", "errors"}),
+    "recorded": frozenset({"config", "errors", "files", "manifest", "types"}),
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,

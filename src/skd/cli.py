@@ -89,6 +89,10 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the full config and exit.")] = False,
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Print all methods and exit.")] = False,
     resume: Annotated[Resume, typer.Option(help="Continue a run found in the output directory.")] = Resume.auto,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Resume although KEY has changed since, such as train.lr; repeatable."),
+    ] = None,
     profile: Annotated[int, typer.Option(min=0, help="Write a Chrome trace of this many steps.")] = 0,
 ) -> None:
     """Train a student as a config file says. Any method, plain fine-tuning included."""
@@ -105,12 +109,12 @@ def train(
         return
     from skd.check import check_reading
 
-    found = check_reading(reading)
+    found = check_reading(reading, allow=allow or ())
     found.require()
     # Loads torch and accelerate, which a mistake need not wait for.
     from skd.train.loop import train as run
 
-    run(reading.require(), resume=resume.value, checked=found, profile=profile)
+    run(reading.require(), resume=resume.value, allow=allow or (), checked=found, profile=profile)
 
 
 @app.command()
@@ -122,6 +126,9 @@ def check(
     fail_on_leak: Annotated[
         bool, typer.Option("--fail-on-leak", help="A validation prompt that is also trained on is an error.")
     ] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="As for train: a key that may differ from the run's.")
+    ] = None,
 ) -> None:
     """Find what is wrong with a run before anything is spent: all of it at once, and no weight is read."""
     from skd.check import Part, check_reading
@@ -130,7 +137,8 @@ def check(
     def show(part: Part) -> None:
         print("\n".join(part.lines()), flush=True)
 
-    found = check_reading(read_config(config, overrides or []), say=show, fail_on_leak=fail_on_leak)
+    reading = read_config(config, overrides or [])
+    found = check_reading(reading, say=show, fail_on_leak=fail_on_leak, allow=allow or ())
     if found.exit_code:
         raise typer.Exit(found.exit_code)
     print(visible(f"ok: {found.summary}"))
@@ -280,6 +288,15 @@ def evaluate(
     teacher: Annotated[
         str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
     ] = None,
+    drafter: Annotated[
+        bool, typer.Option("--drafter", help="Time the model as the teacher's draft model, against the teacher alone.")
+    ] = False,
+    drafter_before: Annotated[
+        str | None, typer.Option(help="The same for the student before its training.", show_default=False)
+    ] = None,
+    draft_block: Annotated[
+        int | None, typer.Option(min=1, help="Tokens drafted before the teacher looks; 5.", show_default=False)
+    ] = None,
     comet: Annotated[
         str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
     ] = None,
@@ -313,6 +330,9 @@ def evaluate(
             slots=slots,
             long_prompts=long_prompts.value,
             teacher=teacher,
+            drafter=drafter,
+            drafter_before=drafter_before,
+            draft_block=draft_block,
             comet=comet,
             comet_model=comet_model,
         ),

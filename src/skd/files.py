@@ -13,9 +13,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "FileRecord",
@@ -28,14 +29,15 @@ __all__ = [
 ]
 
 _DTYPE_NAMES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
+    "torch.float32": "F32",
+    "torch.bfloat16": "BF16",
+    "torch.float16": "F16",
+    "torch.float64": "F64",
+    "torch.int64": "I64",
+    "torch.int32": "I32",
+    "torch.uint8": "U8",
 }
+"""By name, so that a manifest can be read without torch."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
 
 
 def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    import torch
+
     header: dict[str, object] = {}
     # Wide numbers first: each then starts at a multiple of its size, without which readers cannot map it.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
@@ -78,7 +82,7 @@ def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memor
     for name, tensor in ordered:
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "dtype": _DTYPE_NAMES[str(tensor.dtype)],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,12 +27,11 @@ from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
 from skd.objectives import HiddenStates, fewer_ids, top_evidence
 from skd.policies import RolloutKey
+from skd.recorded import differences, fingerprint, with_seed
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
 from skd.train.build import build_policy
 from skd.train.lock import RunLock
 from skd.train.progress import Display
-from skd.train.resume import differences
-from skd.train.run import fingerprint
 from skd.train.setup import prepare_prompts
 from skd.types import Prompts, Rollout, TopEvidence
 from skd.versions import versions
@@ -72,11 +72,20 @@ def generate_responses(
     shown = Display(enabled=display)
     with RunLock(directory):
         _require_ours(directory)
+        config = _with_seed(directory, config)
         _refuse_others(directory, {"settings": _settings(config)}, top_k)
         pair, prompts = prepare_prompts(config, Accelerator(mixed_precision="no"), pair)
         top_k = None if top_k is None else min(top_k, pair.vocab_size)
         index = _continued(directory, _new_index(config, pair, prompts, top_k), shown)
         return _write_shards(directory, config, pair, prompts, index, shown)
+
+
+def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
+    """A seed that is null is the one of the responses that are already there, or drawn."""
+    if config.train.seed is not None:
+        return config
+    earlier = _earlier(directory)
+    return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     sampling = {key: value for key, value in values["sampling"].items() if key not in ("slots", "evidence")}
     data = {key: value for key, value in values["data"].items() if key != "validation"}
     settings = {key: values[key] for key in ("teacher", "student", "policy")}
-    return {**settings, "data": data, "sampling": sampling, "seed": config.train.seed}
+    return {**settings, "data": data, "sampling": sampling, "seed": config.train.known_seed}
 
 
 def _new_index(config: RunConfig, pair: Pair, prompts: Prompts, top_k: int | None) -> Index:
@@ -157,7 +166,7 @@ def _continued(directory: Path, index: Index, shown: Display) -> Index:
 def _write_shards(
     directory: Path, config: RunConfig, pair: Pair, prompts: Prompts, index: Index, shown: Display
 ) -> Index:
-    policy, seed = build_policy(config, evidence=index.top_k is not None), config.train.seed
+    policy, seed = build_policy(config, evidence=index.top_k is not None), config.train.known_seed
     starts = range(0, len(prompts), SHARD_PROMPTS)
     unfinished = directory / UNFINISHED_FILE
     with shown.running(len(starts), len(index.shards), unit="shard"), _disk_faults(directory):

@@ -243,6 +243,13 @@ class Rollout:
         return sum(len(ids) for ids in self.response_ids)
 
     @property
+    def num_untrainable(self) -> int:
+        """Responses with no token to learn from: empty ones, and those of which every token is masked."""
+        if self.masks is not None:
+            return sum(not mask.any() for mask in self.masks)
+        return sum(not len(ids) for ids in self.response_ids)
+
+    @property
     def read_by_teacher(self) -> list[Tensor]:
         """R int64 tensors: the prompts as the teacher reads them."""
         return self.prompt_ids if self.teacher_prompt_ids is None else self.teacher_prompt_ids

@@ -270,7 +270,9 @@ def test_adapters_and_uploads_are_asked_for_by_a_key_of_their_own(tmp_path):
     assert sft(tmp_path, use_peft=True, lora_alpha=8, lora_target_modules="all-linear").student.lora.targets is None
     hub = sft(tmp_path, push_to_hub=True, hub_model_id="me/student", hub_private_repo=False).hub
     assert (hub.repo, hub.private) == ("me/student", False)
-    assert sft(tmp_path, push_to_hub=False, use_peft=False) == sft(tmp_path)
+    assert sft(tmp_path, push_to_hub=False, use_peft=False, load_in_4bit=False) == sft(tmp_path)
+    assert sft(tmp_path, use_peft=True, load_in_4bit=True).student.quantization == "nf4"
+    assert sft(tmp_path, load_in_8bit=True, use_peft=True).student.quantization == "int8"
     with pytest.raises(ConfigError, match=r"c.yaml:[0-9]+: push_to_hub is true and hub_model_id is missing"):
         sft(tmp_path, push_to_hub=True)
 

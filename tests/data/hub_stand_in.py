@@ -14,16 +14,21 @@ from urllib.parse import urlsplit
 __all__ = ["COMMIT", "stand_in"]
 
 COMMIT = "c0ffee" + "0" * 34
-"""The only commit that the stand-in has."""
+"""The commit of the branch main."""
 
 
 @contextmanager
-def stand_in(files: Mapping[str, bytes], repo: str = "owner/name", kind: str = "datasets") -> Iterator[str]:
-    """The address of a server that holds one data set (or of kind "models" one model), while the block runs."""
+def stand_in(
+    files: Mapping[str, bytes], repo: str = "owner/name", kind: str = "datasets", commit: str = COMMIT
+) -> Iterator[str]:
+    """The address of a server that holds one data set (or of kind "models" one model), while the block runs.
+
+    It has one commit, where the branch main stands.
+    """
 
     class Handler(_Handler):
         files_path = f"/{repo}/resolve/" if kind == "models" else f"/{kind}/{repo}/resolve/"
-        api_path, name, content = f"/api/{kind}/{repo}", repo, files
+        api_path, name, content, head = f"/api/{kind}/{repo}", repo, files, commit
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -39,6 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     api_path: str
     name: str
     content: Mapping[str, bytes]
+    head: str
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -49,21 +55,23 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"{api}/tree/"):
             folder = path.removeprefix(f"{api}/tree/").partition("/")[2]
             self._answer(200, [self._entry(name) for name in self.content if name.startswith(folder)])
+        elif path.startswith(api) and path.rpartition("/")[2] not in (self.name.partition("/")[2], "main", self.head):
+            self._answer(404, {}, {"X-Error-Code": "RevisionNotFound"})
         elif path.startswith(api):
             names = [{"rfilename": name} for name in self.content]
-            self._answer(200, {"id": self.name, "sha": COMMIT, "siblings": names})
+            self._answer(200, {"id": self.name, "sha": self.head, "siblings": names})
         else:
             self._answer(404, {}, {"X-Error-Code": "RepoNotFound"})
 
     do_HEAD = do_GET
 
     def _file(self, revision: str, name: str) -> None:
-        if revision not in (COMMIT, "main"):
+        if revision not in (self.head, "main"):
             self._answer(404, {}, {"X-Error-Code": "RevisionNotFound"})
         elif name not in self.content:
-            self._answer(404, {}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            self._answer(404, {}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.head})
         else:
-            headers = {"ETag": f'"{self._entry(name)["oid"]}"', "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{self._entry(name)["oid"]}"', "X-Repo-Commit": self.head}
             self._answer(200, self._ranged(self.content[name]), headers)
 
     def _ranged(self, content: bytes) -> bytes:

@@ -98,7 +98,7 @@ def test_a_run_does_not_go_on_with_another_teacher(server, directory, tmp_path):
     train(config, directory)
     server.model = tiny_model("llama", seed=9)
     config["train"]["max_steps"] = 4
-    with pytest.raises(CheckpointError, match="SKD-K14"):
+    with pytest.raises(CheckpointError, match="SKD-M21"):
         train(config, directory)
 
 

@@ -56,6 +56,15 @@ def ipd_step(
     return step
 
 
+def teacher_step(teacher: Logits, teacher_warp: tuple[float, float] = (1.0, 1.0)) -> Step:
+    """The teacher alone; its author is left open (-1)."""
+
+    def step(prefix: tuple[int, ...]) -> dict[tuple[int, int], float]:
+        return {(i, -1): float(p) for i, p in enumerate(warp(teacher(prefix), *teacher_warp)) if p > 0.0}
+
+    return step
+
+
 Response = tuple[tuple[int, int], ...]
 """(token, author) pairs."""
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from skd import faults
+from skd import faults, manifest
 from skd.errors import CheckpointError, ResourceError
 from skd.files import write_safetensors
 from skd.train import checkpoint as ckpt
-from skd.train import directory, manifest
+from skd.train import directory
 
 FILES = ["config.yaml", "manifest.json", "optimizer.safetensors", "state.json", "student.safetensors"]
 SAVE_POINTS = ["save.open", "save.model", "save.optim", "save.manifest", "save.rename", "save.prune"]

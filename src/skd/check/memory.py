@@ -71,12 +71,14 @@ def estimate(
 
     ``teacher`` is the student where the teacher is made of it.
     """
-    weights, trained = num_parameters(student), num_parameters(student, trained=True)
-    copied = config.student.dtype != "float32"
+    trained = num_parameters(student, trained=True)
+    width, narrow = _BYTES[config.student.dtype], config.student.quantization
+    # Where the student is quantised, its copy shares what is.
+    copied = width * (num_parameters(student) - (0 if narrow is None else _quantizable(student)))
     fixed = {
-        "student weights": 4 * weights,
+        "student weights": _weight_bytes(student, narrow, 4),
         "optimiser": 8 * trained,
-        "sampling copy of the student": _BYTES[config.student.dtype] * weights if copied else 0,
+        "sampling copy of the student": 0 if config.student.dtype == "float32" else copied,
     }
     training = {
         "gradients": 4 * trained,
@@ -91,7 +93,15 @@ def estimate(
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
         shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
-        fixed["teacher weights"] = 0 if shared else _teacher_bytes(config, teacher, _BYTES[dtype])
+        fixed["teacher weights"] = (
+            0
+            if shared
+            else _weight_bytes(
+                teacher,
+                config.teacher.quantization if isinstance(config.teacher, TeacherModel) else None,
+                _BYTES[dtype],
+            )
+        )
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
@@ -139,13 +149,18 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
     }
 
 
-def _teacher_bytes(config: RunConfig, teacher: PreTrainedModel, width: int) -> int:
-    """Those of its weights; of linear layers but the head one or half a byte each where they are quantised."""
-    bits = {"int8": 8, "nf4": 4}.get(getattr(config.teacher, "quantization", None) or "", 8 * width)
-    head = teacher.get_output_embeddings()
-    layers = [layer for layer in teacher.modules() if isinstance(layer, nn.Linear) and layer is not head]
-    narrow = sum(layer.weight.numel() for layer in layers)
-    return (num_parameters(teacher) - narrow) * width + narrow * bits // 8
+def _weight_bytes(model: PreTrainedModel, quantization: str | None, width: int) -> int:
+    """Those of its weights of ``width`` bytes; of what is quantised one or half a byte each."""
+    bits = {"int8": 8, "nf4": 4}.get(quantization or "", 8 * width)
+    narrow = _quantizable(model)
+    return (num_parameters(model) - narrow) * width + narrow * bits // 8
+
+
+def _quantizable(model: PreTrainedModel) -> int:
+    """Weights of the linear layers but the head and adapters."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    head = model.get_output_embeddings()
+    return sum(layer.weight.numel() for name, layer in layers.items() if layer is not head and "lora_" not in name)
 
 
 def _longest_response(config: RunConfig, prompts: Prompts) -> int:

@@ -74,8 +74,7 @@ def check_model(part: Part, name: str, model: ModelConfig, files: ModelFiles) ->
 
     with part.noting():
         require_attention(model.attention)
-        if isinstance(model, TeacherModel):
-            require_quantization(model.quantization)
+        require_quantization(name, model.quantization)
     with part.noting():
         built = blueprint(name, model.path, files)
         count = sum(parameter.numel() for parameter in built.parameters())

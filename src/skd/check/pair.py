@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skd.check.models import Roles, Words, check_files, check_model, check_same, check_words
 from skd.check.report import Part, Say
+from skd.config import ModelConfig, resolve_model_path
 from skd.model_files import ModelFiles
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ class PairFound:
     built: Mapping[str, PreTrainedModel]
     """Architectures without weights, by role."""
     words: Words | None
+    commits: Mapping[str, str]
+    """Of the models of the Hub, by role."""
 
 
 def check_pair(models: Roles, finish: Say) -> PairFound:
@@ -45,13 +49,19 @@ def check_pair(models: Roles, finish: Say) -> PairFound:
             built[name] = architecture
         finish(part)
     if not built:
-        return PairFound({}, None)
+        return PairFound({}, None, {})
     part = Part("tokenizer")
     words = check_words(part, models, built)
     if words is not None:
         _rehearse(part, built["student"], words)
     finish(part)
-    return PairFound(built, words)
+    return PairFound(built, words, {name: commit for name in built if (commit := _commit(models[name], files[name]))})
+
+
+def _commit(model: ModelConfig, files: ModelFiles | None) -> str | None:
+    """The name of the snapshot that a Hub model's small files are in."""
+    hub = files is not None and not Path(resolve_model_path(model.path)).is_dir()
+    return files.directory.name if files is not None and hub else None
 
 
 def _rehearse(part: Part, student: PreTrainedModel, words: Words) -> None:

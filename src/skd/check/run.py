@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ from skd.check.models import check_own_teacher, roles
 from skd.check.output import check_disk, check_output, paths_read
 from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
+from skd.check.resume import check_resume
 from skd.check.rows import check_rows
 from skd.check.server import check_server
 from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, TeacherModel
 from skd.errors import ConfigError
 from skd.hub import require_access
+from skd.recorded import as_recorded
 
 if TYPE_CHECKING:
     from skd.check.rows import Set
@@ -50,10 +52,12 @@ class Checked:
         require(self.parts)
 
 
-def check_reading(reading: Reading, *, say: Say = lambda part: None, fail_on_leak: bool = False) -> Checked:
+def check_reading(
+    reading: Reading, *, say: Say = lambda part: None, fail_on_leak: bool = False, allow: Collection[str] = ()
+) -> Checked:
     """``check`` of a config file. Of a wrong one, all that does not depend on what is wrong is looked at."""
     if reading.config is not None:
-        return check(reading.config, say=say, fail_on_leak=fail_on_leak)
+        return check(reading.config, say=say, fail_on_leak=fail_on_leak, allow=allow)
     parts: list[Part] = []
 
     def finish(part: Part) -> None:
@@ -95,6 +99,7 @@ def check(
     fail_on_leak: bool = False,
     rows: bool = True,
     models: bool = True,
+    allow: Collection[str] = (),
 ) -> Checked:
     """Everything that can be known of a run before a weight is read; no problem hides another.
 
@@ -104,10 +109,11 @@ def check(
         fail_on_leak: a validation prompt that is also trained on is an error.
         rows: check the data sources; False where prompts are given from elsewhere.
         models: check models, tokenizers, prompts and memory; False where a loaded pair is given.
+        allow: keys that may differ from those of the run that is already in the output directory.
 
     Nothing is written and no GPU is touched. Weight files are opened for their headers only.
     """
-    parts: list[Part] = []
+    config, parts = as_recorded(config), list[Part]()
 
     def finish(part: Part) -> None:
         parts.append(part)
@@ -128,7 +134,12 @@ def check(
     environment, here = Part("environment"), machine()
     check_environment(environment, here)
     finish(environment)
-    return _prompts(config, here, check_pair(named, finish), sets, parts, finish)
+    found = check_pair(named, finish)
+    prompts = _prompts(config, found, sets, finish)
+    resume = Part("resume")
+    if check_resume(resume, config, prompts.get("data.train"), found.commits, allow):
+        finish(resume)
+    return _concluded(config, here, found, sets, prompts, parts, finish)
 
 
 def _hub(hub: HubConfig) -> Part:
@@ -139,25 +150,35 @@ def _hub(hub: HubConfig) -> Part:
 
 
 def _prompts(
+    config: RunConfig, found: PairFound, rows: tuple[Set | None, Set | None], finish: Say
+) -> Mapping[str, Prompts]:
+    """The sets as ids, by key."""
+    if found.words is None:
+        return {}
+    from skd.check.prompts import check_contexts, check_prompts
+
+    part = Part("prompts")
+    prompts = check_prompts(part, config.data, rows, found.words)
+    check_contexts(part, config, prompts, found.words, found.built)
+    check_own_teacher(part, config)
+    finish(part)
+    if isinstance(config.teacher, ServerTeacher):
+        finish(check_server(config.teacher, found.words))
+    return prompts
+
+
+def _concluded(
     config: RunConfig,
     here: Machine,
     found: PairFound,
     rows: tuple[Set | None, Set | None],
+    prompts: Mapping[str, Prompts],
     parts: list[Part],
     finish: Say,
 ) -> Checked:
+    """What the run would need, and what it would do."""
     from skd.check.memory import check_memory, estimate, num_parameters
-    from skd.check.prompts import check_contexts, check_prompts
 
-    prompts: Mapping[str, Prompts] = {}
-    if found.words is not None:
-        part = Part("prompts")
-        prompts = check_prompts(part, config.data, rows, found.words)
-        check_contexts(part, config, prompts, found.words, found.built)
-        check_own_teacher(part, config)
-        finish(part)
-        if isinstance(config.teacher, ServerTeacher):
-            finish(check_server(config.teacher, found.words))
     if "student" not in found.built:
         return Checked(parts, None, None, "")
     memory, student = Part("resources"), found.built["student"]

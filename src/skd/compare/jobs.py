@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from skd.config import config_of
 from skd.errors import CheckpointError, ConfigError, NumericsError, Problem, SkdError, joined
+from skd.recorded import differences
 from skd.text import write_text
-from skd.train.resume import differences
 
 __all__ = ["NO_MATTER", "Job", "State", "digest", "read_record", "refuse_stale", "run_jobs", "set_aside", "state_of"]
 

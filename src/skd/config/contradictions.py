@@ -40,6 +40,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_missing_references(config, policies),
         *_idle_target(config, full.get("objective")),
         *_no_adapters(config),
+        *_quantized_student(config),
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
@@ -177,6 +178,13 @@ def _no_adapters(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "teacher.kind is adapter_off, and student.lora is missing: the student has no adapters"
     return [Contradiction(("teacher", "kind"), text, "write student.lora: {r: 16}, or teacher.kind: student")]
+
+
+def _quantized_student(config: Mapping[Any, Any]) -> list[Contradiction]:
+    if _get(config, "student", "quantization") is None or _get(config, "student", "lora") is not None:
+        return []
+    text = "student.quantization is given and student.lora is missing: quantised weights cannot be trained"
+    return [Contradiction(("student", "quantization"), text, "write student.lora: {r: 16}, or remove it")]
 
 
 def _idle_teacher_prompt(config: Mapping[Any, Any]) -> list[Contradiction]:

@@ -48,6 +48,8 @@ class ModelConfig(Section):
     """Weights of the teacher, or of the student's copy that samples; its master weights stay float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention of the training forward."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Bits of the linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; a student needs lora, too."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,8 +98,6 @@ class TeacherModel(ModelConfig):
 
     kind: Literal["model"] = "model"
     """model; student, average or adapter_off for a teacher made of the student."""
-    quantization: Literal["int8", "nf4"] | None = None
-    """Bits of its linear layers: int8 by torchao, nf4 (4 bits) by bitsandbytes; needs skd[quantized]."""
 
 
 class StudentTeacher(Section):

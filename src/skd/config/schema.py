@@ -87,8 +87,8 @@ _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
 class TrainConfig(Section):
     """The loop and the optimiser (AdamW)."""
 
-    seed: Seed = 0
-    """Seed of everything random in the run."""
+    seed: Seed | None = 0
+    """Seed of everything random in the run; null draws one, which the run records and keeps when it is resumed."""
     lr: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 1e-5
     """Highest learning rate."""
     batch_size: Count = 8
@@ -127,6 +127,12 @@ class TrainConfig(Section):
     """Steps between printed samples; null for none."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
+
+    @property
+    def known_seed(self) -> int:
+        """The seed; where the file leaves it open, a run draws one before anything is random."""
+        assert self.seed is not None, "no seed was drawn"
+        return self.seed
 
     def num_steps(self, num_prompts: int) -> int:
         """Optimiser steps of a run: max_steps, or the epochs rounded up to whole steps."""

@@ -19,6 +19,7 @@ from skd.engines.answers import dense_logits, packed, scored, unpacked
 from skd.engines.transport import Call, Limits, Transport
 from skd.errors import ConfigError, ModelError, Problem, RemoteError
 from skd.files import canonical
+from skd.recorded import CLOSE_PROBE, close_probes
 from skd.sampling.gate import Gate
 from skd.sampling.gates import SwitchOnce, TopK
 from skd.sampling.judge import Opening
@@ -32,13 +33,11 @@ from skd.types import TopEvidence
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ServerJudge", "ServerTeacher", "VllmServer", "close_probes"]
+__all__ = ["ServerJudge", "ServerTeacher", "VllmServer"]
 
 MINIMUM = (0, 18, 0)
 """Older versions run code of a model's repository although they are told not to; SECURITY.md, rule 5."""
 _PROBE_TOKENS = 24
-_SAME = 0.1
-"""Largest mean difference in nats between two probes of one model: bfloat16 and other batches move it by less."""
 _BYTES_PER_ENTRY = 512
 _MAX_BYTES = 2**20
 
@@ -154,7 +153,9 @@ class ServerTeacher:
     def require_same(self) -> None:
         """Raises RemoteError (SKD-R08) when the fixed ids have other log-probs than at first."""
         if not close_probes(self.probe, self._probed()):
-            found = f"a fixed probe is off by more than {_SAME} nats per token: the server now holds another model"
+            found = (
+                f"a fixed probe is off by more than {CLOSE_PROBE} nats per token: the server now holds another model"
+            )
             remedy = "serve the model that the run began with, or choose another output for a new run"
             raise RemoteError(Problem("SKD-R08", self._place, found, remedy))
 
@@ -253,13 +254,6 @@ def _require_known(gate: Gate, top: int) -> None:
     if found:
         remedy = "take a smaller k, raise teacher.top_logprobs, or name a teacher model"
         raise ConfigError(Problem("SKD-R05", type(gate).__name__, found, remedy))
-
-
-def close_probes(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two probes may be of one model."""
-    if len(one) != len(other):
-        return False
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) <= _SAME * len(one)
 
 
 def _require_version(transport: Transport) -> None:

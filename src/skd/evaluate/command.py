@@ -33,6 +33,9 @@ class EvaluateOptions:
     slots: int = 64
     long_prompts: Literal["error", "truncate_left"] = "error"
     teacher: str | None = None
+    drafter: bool = False
+    drafter_before: str | None = None
+    draft_block: int | None = None
     comet: str | None = None
     comet_model: str = "Unbabel/wmt22-comet-da"
 
@@ -41,16 +44,26 @@ def measure(model: str, options: EvaluateOptions) -> None:
     """Measure a model on all tasks and print a line for every score."""
     choices = choices_of(options)
     require_known(choices)
+    _require_teacher(options)
     from skd.evaluate.comet import Comet
+    from skd.evaluate.extra import Drafters
     from skd.evaluate.ranks import Ranks
     from skd.evaluate.run import Decoding, evaluate_tasks
 
     ranks = Ranks.of_launcher()
     decoding = Decoding(options.temperature, options.seed, options.slots, options.long_prompts)
     comet = None if options.comet is None else Comet(options.comet, options.comet_model)
-    outs = _outs(options.out, choices)
+    timed = options.drafter or options.drafter_before is not None
     results = evaluate_tasks(
-        model, choices, outs, decoding, teacher=options.teacher, comet=comet, show_progress=True, ranks=ranks
+        model,
+        choices,
+        _outs(options.out, choices),
+        decoding,
+        teacher=options.teacher,
+        drafters=Drafters(options.draft_block or Drafters.block, timed, options.drafter_before),
+        comet=comet,
+        show_progress=True,
+        ranks=ranks,
     )
     for result in results:
         if ranks.is_main:
@@ -97,6 +110,22 @@ def _files(names: Sequence[str], given: Sequence[str]) -> dict[str, str]:
             found = f"{text!r} does not say which task it is for"
             raise ConfigError(Problem("SKD-E19", "--data", found, f"write {names[0] if names else 'TASK'}=FILE"))
     return files
+
+
+def _require_teacher(options: EvaluateOptions) -> None:
+    """A draft model drafts for a teacher. Raises ConfigError (SKD-C10) where none is given."""
+    given = {
+        "--drafter": options.drafter,
+        "--drafter-before": options.drafter_before,
+        "--draft-block": options.draft_block,
+    }
+    problems = [
+        Problem("SKD-C10", name, "is given, and there is no teacher to draft for", "add --teacher MODEL")
+        for name, value in given.items()
+        if value and options.teacher is None
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _outs(out: Path | None, choices: Sequence[Choice]) -> list[Path | None]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from skd.data.rows import Split
 from skd.evaluate.comet import Comet
+from skd.evaluate.extra import Drafters, Extra
 from skd.evaluate.grade import open_grader
 from skd.evaluate.progress import progress
+from skd.evaluate.prompts import Decoding, encoded
 from skd.evaluate.ranks import Ranks
 from skd.evaluate.samples import Sample, Samples
 from skd.evaluate.scores import Finding, Score, item_score
@@ -28,45 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
 
-DRAFTED_ITEMS = 64
-"""Prompts on which the student drafts for its teacher."""
 CHUNKS = 4
 """Batches of ``slots`` prompts between two writes of the samples: more keeps the slots fuller, fewer loses less."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How responses are written."""
-
-    temperature: float = 0.0
-    """0 takes the most probable token."""
-    seed: int = 0
-    """Keys the draws above temperature 0; greedy decoding has none."""
-    slots: int = 64
-    """Responses written at once; changes speed and memory, not the responses."""
-    long_prompts: Literal["error", "truncate_left"] = "error"
-    """What happens to a prompt above the task's cap."""
-
-
-@dataclass(frozen=True)
-class Extra:
-    """What is measured besides the task's own metric."""
-
-    comet: Comet | None = None
-    teacher: bool = False
-
-    def scores(self, pair: Pair, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
-        """COMET of translations; closeness to the teacher on the references, and as its draft model."""
-        scores: dict[str, Score] = {}
-        if self.comet is not None and self.comet.applies(work):
-            scores["comet"] = self.comet.score(work, responses)
-        if self.teacher:
-            from skd.evaluate.teacher import drafter, fidelity
-
-            prompts = _prompts(pair, work, decoding, references=True)
-            drafted = prompts.select(range(min(DRAFTED_ITEMS, len(prompts))))
-            scores |= {**fidelity(pair, prompts), **drafter(pair, drafted, work.max_new_tokens)}
-        return scores
 
 
 @dataclass(frozen=True)
@@ -163,6 +128,7 @@ def evaluate_tasks(
     decoding: Decoding | None = None,
     *,
     teacher: str | Path | None = None,
+    drafters: Drafters = Drafters(),  # noqa: B008 - a value
     comet: Comet | None = None,
     show_progress: bool = False,
     ranks: Ranks = Ranks(),  # noqa: B008 - a value
@@ -170,6 +136,7 @@ def evaluate_tasks(
     """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``.
 
     teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
+    drafters: what to measure of it as the teacher's draft model (``skd.evaluate.drafter``).
     ranks: the processes that share the items, all of which call this; the main one alone writes files, and alone
     measures against the teacher and by COMET.
     """
@@ -183,7 +150,8 @@ def evaluate_tasks(
         if comet is not None:
             comet.require([work for work in workloads if work.task])
         pair = _loaded(model, teacher if ranks.is_main else None, ranks.device)
-        extra = Extra(comet, teacher is not None and ranks.is_main)
+        students = _students(pair, drafters) if teacher is not None and ranks.is_main else {}
+        extra = Extra(comet, students, drafters)
         for work, out in zip(workloads, outs, strict=True):
             yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress, ranks)
 
@@ -202,7 +170,8 @@ def _measured(
     }
     provenance = {
         "model": pair.provenance["student"],
-        **({"teacher": pair.provenance["teacher"]} if extra.teacher else {}),
+        **({"teacher": pair.provenance["teacher"]} if extra.students else {}),
+        **{f"model{suffix}": each.provenance["student"] for suffix, each in extra.students.items() if suffix},
         "decoding": settings,
         "data": work.data,
         "versions": versions(*work.metric.packages),
@@ -224,7 +193,7 @@ def _samples(
     pair: Pair, work: Workload, decoding: Decoding, store: Samples, show_progress: bool, ranks: Ranks
 ) -> list[Sample]:
     """All samples, those of an earlier process first."""
-    prompts = _prompts(pair, work, decoding)
+    prompts = encoded(pair, work, decoding)
     samples = ranks.gathered(store.resume())
     with progress(work.name, len(work.rows), len(samples), show_progress) as advance:
         while len(samples) < len(work.rows):
@@ -286,25 +255,24 @@ def _summary(result: EvaluationResult, counts: Mapping[str, int]) -> dict[str, A
     }
 
 
-def _prompts(pair: Pair, work: Workload, decoding: Decoding, references: bool = False) -> Prompts:
-    """The prompts through the model's own chat template, where it has one."""
-    if work.max_prompt_tokens is None and not references:
-        return pair.encode([row.prompt for row in work.rows])
-    from skd.data.chat import encode_prompts
-
-    return encode_prompts(
-        [row if references else replace(row, response=None) for row in work.rows],
-        pair.tokenizer,
-        max_prompt_tokens=work.max_prompt_tokens or pair.context,
-        on_long_prompt=decoding.long_prompts,
-        stop_id=pair.end_id,
-    )
-
-
 def _loaded(model: Pair | str | Path, teacher: str | Path | None, device: str | torch.device) -> Pair:
     if not isinstance(model, str | Path):
         return model
     from skd.models.pair import load_pair
 
+    return load_pair(teacher, _student_of(model), device=device)
+
+
+def _student_of(model: str | Path) -> str | Path:
+    """The finished student of a run directory; any other model as it is."""
     student = Path(model) / "student"
-    return load_pair(teacher, student if student.is_dir() else model, device=device)
+    return student if student.is_dir() else model
+
+
+def _students(pair: Pair, drafters: Drafters) -> dict[str, Pair]:
+    """The pairs whose students draft, by what follows the names of their scores."""
+    if drafters.before is None:
+        return {"": pair}
+    from skd.evaluate.drafter import with_student
+
+    return {"": pair, "_before": with_student(pair, _student_of(drafters.before))}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from skd.evaluate.statistics import bootstrap_mean, wilson_interval
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Finding", "Score", "item_score", "mean_score", "share_score"]
+from skd.evaluate.statistics import bootstrap_mean, bootstrap_sums, wilson_interval
+
+__all__ = ["Finding", "Score", "item_score", "mean_score", "share_score", "sums_score"]
 
 Finding = dict[str, Any]
 """What a metric found in one response: plain JSON values, the first of which is the item's score."""
@@ -54,3 +57,13 @@ def share_score(right: Sequence[bool]) -> Score:
 def mean_score(values: Sequence[float], is_share: bool = True, signature: str = "") -> Score:
     """The mean of per-item values."""
     return Score(fmean(values), bootstrap_mean(values), len(values), "bootstrap over items", is_share, signature)
+
+
+def sums_score(
+    rows: npt.ArrayLike, of: Callable[[np.ndarray], float], is_share: bool = True, signature: str = ""
+) -> Score:
+    """A score that is a function of the sums [k] over items of ``rows`` [n, k], such as a ratio of two of them."""
+    statistics = np.asarray(rows, dtype=np.float64)
+    interval = bootstrap_sums(statistics, of)
+    value = float(of(statistics.sum(axis=0)))
+    return Score(value, interval, len(statistics), "bootstrap over items", is_share, signature)

@@ -1,30 +1,26 @@
-"""How close a student is to its teacher: divergence, agreement, calibration on references; its use as draft model."""
+"""How close a student is to its teacher: divergence, agreement, calibration on references."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skd.evaluate.scores import Score
-from skd.evaluate.statistics import bootstrap_sums
+from skd.evaluate.scores import Score, sums_score
 from skd.models.score import score
-from skd.sampling import Gate, TopK, Warp, interleave
 from skd.sampling.checks import require_prompts
-from skd.types import STUDENT, TEACHER, Prompts
+from skd.types import Prompts
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
 
-__all__ = ["drafter", "fidelity"]
+__all__ = ["fidelity"]
 
 BINS = 15
 """Bins of the calibration error, of equal width."""
 ITEMS_AT_ONCE = 64
-BLOCK = 5
 
 
 @torch.no_grad()
@@ -43,9 +39,9 @@ def fidelity(pair: Pair, prompts: Prompts) -> dict[str, Score]:
     for start in range(0, len(prompts), ITEMS_AT_ONCE):
         rows += _statistics(pair, prompts.select(range(start, min(start + ITEMS_AT_ONCE, len(prompts)))))
     return {
-        "forward_kl": _score(rows, lambda sums: sums[1] / sums[0], is_share=False),
-        "top1_agreement": _score(rows, lambda sums: sums[2] / sums[0]),
-        "calibration_error": _score(rows, lambda sums: _calibration(sums[3:].reshape(2, BINS)) / sums[0]),
+        "forward_kl": sums_score(rows, lambda sums: sums[1] / sums[0], is_share=False),
+        "top1_agreement": sums_score(rows, lambda sums: sums[2] / sums[0]),
+        "calibration_error": sums_score(rows, lambda sums: _calibration(sums[3:].reshape(2, BINS)) / sums[0]),
     }
 
 
@@ -79,49 +75,3 @@ def _item(student_logp_LV: Tensor, teacher_logp_LV: Tensor, target_L: Tensor) ->
 def _calibration(sums_2K: np.ndarray) -> float:
     """Sum over bins of tokens x |mean confidence - accuracy|."""
     return float(np.abs(sums_2K[0] - sums_2K[1]).sum())
-
-
-def drafter(
-    pair: Pair, prompts: Prompts, max_new_tokens: int, *, gate: Gate | None = None, warp: Warp | None = None
-) -> dict[str, Score]:
-    """The student as the teacher's draft model in exact speculative decoding, blocks of 5 drafts.
-
-    Greedy by default, where a draft is kept when it is the teacher's most probable token; for sampling, give the gate
-    of exact speculative sampling and the warp of both models. draft_acceptance: kept / (kept + replaced).
-    draft_length: tokens written per look of the teacher (Leviathan et al., 2023, arXiv 2211.17192; no bonus token).
-    """
-    warp = warp or Warp(temperature=0.0)
-    rollout = interleave(
-        pair,
-        prompts,
-        gate=gate or TopK(1),
-        block=BLOCK,
-        student_warp=warp,
-        teacher_warp=warp,
-        max_new_tokens=max_new_tokens,
-        evidence=False,
-    )
-    rows = [
-        np.array([int((authors == STUDENT).sum()), int((authors == TEACHER).sum()), _looks(authors.tolist(), BLOCK)])
-        for authors in rollout.authors
-    ]
-    return {
-        "draft_acceptance": _score(rows, lambda sums: sums[0] / (sums[0] + sums[1])),
-        "draft_length": _score(rows, lambda sums: (sums[0] + sums[1]) / sums[2], is_share=False),
-    }
-
-
-def _score(rows: Sequence[np.ndarray], of: Callable[[np.ndarray], float], is_share: bool = True) -> Score:
-    statistics = np.stack(rows).astype(np.float64)
-    interval = bootstrap_sums(statistics, of)
-    return Score(float(of(statistics.sum(axis=0))), interval, len(rows), "bootstrap over items", is_share)
-
-
-def _looks(authors: Sequence[int], block: int) -> int:
-    """How often the teacher looked: after every full block, at every replacement, and at the end of a started block."""
-    looks = drafted = 0
-    for author in authors:
-        drafted += 1
-        if author == TEACHER or drafted == block:
-            looks, drafted = looks + 1, 0
-    return looks + (drafted > 0)

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from skd.config import LoraConfig
 from skd.errors import ModelError, Problem
 from skd.model_files import reason
+from skd.models.quantized import is_narrow, widened_layer, widened_model
 
-__all__ = ["Adapters", "merged", "take_out"]
+__all__ = ["Adapters", "frozen", "merged", "take_out"]
 
 _PLACE = "student.lora"
 
@@ -78,11 +79,14 @@ def require_peft() -> None:
 
 
 def merged(student: PreTrainedModel) -> PreTrainedModel:
-    """A copy of ``student`` with W + alpha / r B A for W and no adapters; the student itself where it has none."""
+    """A copy of ``student`` with W + alpha / r B A for W and no adapters; the student itself where it has none.
+
+    Of a quantised W these are the values that the adapters were trained on, in float32.
+    """
     if not any(_adapted(student)):
         return student
-    plain = copy.deepcopy(student)
-    return _taken_out(plain, merge=True).requires_grad_(True)
+    plain = _taken_out(copy.deepcopy(student), merge=True)
+    return widened_model(plain).requires_grad_(True)
 
 
 def take_out(model: PreTrainedModel) -> PreTrainedModel:
@@ -93,12 +97,21 @@ def take_out(model: PreTrainedModel) -> PreTrainedModel:
 def _taken_out(model: PreTrainedModel, *, merge: bool) -> PreTrainedModel:
     # The innermost first: experts with two weights have one adapter around the other.
     for name, layer in reversed(list(_adapted(model))):
-        if merge:
+        base = layer.get_base_layer()
+        if merge and is_narrow(base):
+            # peft would round the sum to the bits of W again.
+            base = widened_layer(base, layer.get_delta_weight("default"))
+        elif merge:
             layer.merge()
-        model.set_submodule(name, layer.get_base_layer())
+        model.set_submodule(name, base)
     model.__dict__.pop("peft_config", None)
     model._hf_peft_config_loaded = False
     return model
+
+
+def frozen(student: PreTrainedModel) -> dict[int, Any]:
+    """What ``copy.deepcopy`` takes as its second argument, so that the copy shares the parameters not trained."""
+    return {id(parameter): parameter for parameter in student.parameters() if not parameter.requires_grad}
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:

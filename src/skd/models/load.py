@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, joined
 from skd.model_files import explain, model_files, require_directory
-from skd.models.quantized import quantized_loading, require_quantization
+from skd.models.quantized import quantized_loading, require_narrow, require_quantization
 
 __all__ = [
     "attention_of",
@@ -48,7 +48,10 @@ def load_model(
     if files is None:
         raise joined(errors)
     path = resolve_model_path(str(path))
-    require_quantization(quantization)
+    if not Path(path).is_dir():
+        # A snapshot is named by its commit: what a branch points to may change between two requests.
+        revision = files.directory.name
+    require_quantization(name, quantization)
     attention = attention_of(files.config, attention)
     model, info = guarded(
         name,
@@ -68,6 +71,8 @@ def load_model(
     )
     require_whole(name, path, info)
     require_rewindable(name, type(model), model.config)
+    require_narrow(name, model, quantization)
+    model.config._commit_hash = revision
     model.to(device)
     model.eval()
     loaded: PreTrainedModel = model

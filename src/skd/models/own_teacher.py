@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from skd.models.adapters import take_out
+from skd.models.adapters import frozen, take_out
 
 __all__ = ["AdapterOff", "CurrentStudent", "MovingAverage", "OwnTeacher"]
 
@@ -49,10 +49,12 @@ class CurrentStudent:
 
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
         """A second model over the student's weights: no gradient, no dropout, a config of its own."""
-        shared: dict[int, Any] = {
-            id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in student.parameters()
+        views = {
+            id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+            for parameter in student.parameters()
+            if parameter.requires_grad
         }
-        teacher: PreTrainedModel = copy.deepcopy(student, shared)
+        teacher: PreTrainedModel = copy.deepcopy(student, frozen(student) | views)
         teacher.eval()
         return teacher
 
@@ -92,12 +94,14 @@ class MovingAverage:
         return f"the moving average of the student, decay {self.decay:g}"
 
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
-        """A copy of the student."""
-        teacher: PreTrainedModel = copy.deepcopy(student)
+        """A copy of the student, which shares what is not trained."""
+        teacher: PreTrainedModel = copy.deepcopy(student, frozen(student))
         teacher.requires_grad_(False).eval()
         return teacher
 
     @torch.no_grad()
     def follow(self, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
         """Move towards the student's weights."""
-        torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1.0 - self.decay)
+        averaged = dict(teacher.named_parameters())
+        trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+        torch._foreach_lerp_([averaged[name] for name in trained], list(trained.values()), 1.0 - self.decay)

@@ -19,6 +19,7 @@ from skd.models.head import check_head, head_of
 from skd.models.load import load_model, load_tokenizer, provenance
 from skd.models.local_teacher import LocalTeacher
 from skd.models.own_teacher import OwnTeacher
+from skd.models.quantized import is_narrow, keep_packing
 from skd.models.vocabulary import end_id, shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
 from skd.sampling.judge import Connectable, TeacherEngine
@@ -162,6 +163,7 @@ def load_pair(
     sample_dtype: str = "float32",
     attention: str = "sdpa",
     adapters: Adapters | None = None,
+    student_quantization: str | None = None,
     teacher_quantization: str | None = None,
     device: str | torch.device = "auto",
 ) -> Pair:
@@ -175,8 +177,9 @@ def load_pair(
     reproduce the model's own logits is checked here, on a probe.
 
     teacher_dtype, sample_dtype: "float32" or "bfloat16". attention: "sdpa", "eager" or "flash_attention_2", of the
-    training forward. adapters: added to the student and trained in place of its weights. teacher_quantization: "int8"
-    or "nf4" for a teacher with fewer bits (``skd.models.quantized``). device: "auto", "cpu", "cuda" or "cuda:N".
+    training forward. adapters: added to the student and trained in place of its weights. teacher_quantization,
+    student_quantization: "int8" or "nf4" for fewer bits (``skd.models.quantized``); such a student needs adapters.
+    device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises ConfigError for an argument outside its choices, ModelError or RemoteError for a model or tokenizer that
     cannot be used, RemoteError for a server that does not answer as it should.
@@ -184,11 +187,17 @@ def load_pair(
     where = device_of(device)
     teacher_type, sample_type = dtype_of("teacher_dtype", teacher_dtype), dtype_of("sample_dtype", sample_dtype)
     require_attention(attention)
-    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where)
+    if student_quantization is not None and adapters is None:
+        found = f"is {student_quantization!r}, and quantised weights cannot be trained"
+        raise ConfigError(Problem("SKD-C10", "student_quantization", found, "give adapters, or leave it out"))
+    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where, student_quantization)
+    keep_packing(student_model)
     teacher_model = None
     tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
     models = {"student": student_model}
     origin = {"student": provenance(student, student_model)}
+    if student_quantization is not None:
+        origin["student"] |= {"quantization": student_quantization}
     if adapters is not None:
         adapters.add_to(student_model)
         origin["student"] |= {"adapters": str(adapters)}
@@ -241,10 +250,12 @@ def _commit(model: PreTrainedModel, revision: str | None) -> str | None:
 def _sampling_copy(student: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     if dtype == torch.float32:
         return student
-    copied = copy.deepcopy(student).requires_grad_(False)
+    narrow = {id(layer.weight): layer.weight for layer in student.modules() if is_narrow(layer)}
+    copied = copy.deepcopy(student, dict(narrow)).requires_grad_(False)
     for parameter in copied.parameters():
         # Only parameters: rotary frequencies are buffers, and rounded ones misplace the tokens of a long prompt.
-        parameter.data = parameter.data.to(dtype)
+        if id(parameter) not in narrow:
+            parameter.data = parameter.data.to(dtype)
     return copied
 
 

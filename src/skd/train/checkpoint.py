@@ -31,8 +31,7 @@ from torch import Tensor
 from skd.errors import CheckpointError, Problem, ResourceError
 from skd.faults import point
 from skd.files import canonical, fsync_directory, write_atomic, write_hashed, write_safetensors
-from skd.train.directory import defect, prune, remove, set_aside
-from skd.train.manifest import (
+from skd.manifest import (
     CONFIG_FILE,
     FORMAT,
     MANIFEST_FILE,
@@ -41,6 +40,7 @@ from skd.train.manifest import (
     STUDENT_FILE,
     manifest_bytes,
 )
+from skd.train.directory import defect, prune, remove, set_aside
 
 __all__ = ["TrainState", "disk_faults", "load", "read_state", "require_space", "save"]
 

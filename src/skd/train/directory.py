@@ -11,7 +11,7 @@ from pathlib import Path
 
 from skd.errors import CheckpointError, Problem
 from skd.files import hash_file
-from skd.train.manifest import FORMAT, MANIFEST_FILE, STATE_FILE, read_manifest
+from skd.manifest import FORMAT, MANIFEST_FILE, STATE_FILE, read_manifest
 
 __all__ = ["Refusal", "defect", "latest_whole", "prune", "remove", "remove_stale", "set_aside", "step_of"]
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 
 from skd.check import Checked, check
 from skd.config import RunConfig, config_digest, config_of, dump_config, load_config
-from skd.errors import CheckpointError, Problem, RemoteError
+from skd.errors import RemoteError
 from skd.faults import point
 from skd.files import write_atomic
 from skd.hub import push
 from skd.models import Pair, export_student
+from skd.recorded import as_recorded, fingerprint, other_models, other_rows, with_seed
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
 from skd.train.progress import Display
-from skd.train.resume import ResumeMode, differences, find_start, refuse_differences
+from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
-from skd.train.run import Run, fingerprint
+from skd.train.run import Run
 from skd.train.setup import PromptSource, prepare
 from skd.train.signals import Interrupted, StopSignal
 from skd.train.step import StepReport, train_step
@@ -71,6 +75,7 @@ def train(
     *,
     overrides: Sequence[str] | Mapping[str, object] | None = None,
     resume: ResumeMode = "auto",
+    allow: Collection[str] = (),
     pair: Pair | None = None,
     prompts: PromptSource | None = None,
     validation: PromptSource | None = None,
@@ -87,6 +92,7 @@ def train(
         overrides: changes to it by dotted key, such as ``{"train.max_steps": 100}``.
         resume: "auto" continues from the newest whole checkpoint in ``config.output`` or starts afresh, "must" refuses
             to start afresh, "never" refuses a directory that has checkpoints.
+        allow: keys that may differ from those of the checkpoint that is resumed, such as "train.lr".
         pair: models already loaded, instead of those the configuration names. Its student is trained in place.
         prompts: the training set, instead of the configuration's: texts, or token ids with references.
         validation: the validation set, likewise.
@@ -99,6 +105,7 @@ def train(
 
     Raises:
         ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
+        DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
         RemoteError: the teacher's server was lost, and a checkpoint was saved; or the finished student could not be
@@ -106,9 +113,9 @@ def train(
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = _configured(config, overrides)
+    config = as_recorded(_configured(config, overrides))
     settings, run_dir = config.train, Path(config.output)
-    checked = checked or check(config, rows=prompts is None, models=pair is None)
+    checked = checked or check(config, rows=prompts is None, models=pair is None, allow=allow)
     checked.require()
     prompts = checked.train if prompts is None else prompts
     validation = checked.validation if validation is None else validation
@@ -116,15 +123,16 @@ def train(
     shown = Display(enabled=display and accelerator.is_main_process)
     for warning in checked.warnings:
         shown.say(warning)
+    config = _with_seed(config, accelerator, shown)
     with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
-        checkpoint = find_start(run_dir, config, resume, shown.say)
+        checkpoint = find_start(run_dir, config, resume, shown.say, allow)
         if checkpoint and isinstance(prompts, Prompts):
             _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
         if run.world_size == 1:
             # With several processes one of them must not leave in the middle of a step: the others would wait for it.
             run = replace(run, check=stop.check)
-        state = _restored(run, checkpoint, shown) if checkpoint else _first_state(run)
+        state = _restored(run, checkpoint) if checkpoint else _first_state(run)
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
@@ -142,7 +150,7 @@ def train(
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
-                    shown.warn(watch.step(state.step, report.metrics, report.rollout, run.pair.student))
+                    shown.warn(watch.step(state.step, report.metrics, run.pair.student))
                     if state.validation_pending:
                         state = _validated(run, state, measure, log)
                     if state.best_step == state.step or _due(settings.save_every, state.step, last):
@@ -161,6 +169,16 @@ def train(
                 raise
         shown.warn(watch.end(state.step, run.pair.student))
         return _finished(run, state, shown, new=True)
+
+
+def _with_seed(config: RunConfig, accelerator: Accelerator, shown: Display) -> RunConfig:
+    """A seed that is left open is drawn, by one process for all."""
+    if config.train.seed is not None:
+        return config
+    drawn = torch.tensor([secrets.randbelow(2**32)], device=accelerator.device)
+    seed = int(broadcast(drawn))
+    shown.say(f"train.seed is null: drew {seed}, which is recorded in config.yaml")
+    return with_seed(config, seed)
 
 
 def _configured(
@@ -245,14 +263,15 @@ def _first_state(run: Run) -> TrainState:
     )
 
 
-def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
+def _restored(run: Run, checkpoint: Path) -> TrainState:
     """The state of a checkpoint, with its weights and optimizer state put into the run.
 
-    Raises CheckpointError when data (SKD-D13) or models (SKD-K14) are not those the run was started with.
+    Raises CheckpointError when data (SKD-D13) or models (SKD-M21) are not those the run was started with.
     """
     state, weights, moments = load(checkpoint)
     now = _first_state(run)
-    refuse_differences(checkpoint, differences({"models": state.provenance}, {"models": now.provenance}), shown.say)
+    if error := other_models(checkpoint, state.provenance, now.provenance):
+        raise error
     _require_same_rows(checkpoint, run.prompts)
     restore_student(run.pair.student, weights, checkpoint)
     moments = restore_average(run.pair, moments, checkpoint)
@@ -270,9 +289,8 @@ def _restored(run: Run, checkpoint: Path, shown: Display) -> TrainState:
 
 
 def _require_same_rows(checkpoint: Path, prompts: Prompts) -> None:
-    if read_state(checkpoint).data_fingerprint != fingerprint(prompts):
-        found = "the training rows are not those the run was started with"
-        raise CheckpointError(Problem("SKD-D13", str(checkpoint), found, "put them back, or choose another output"))
+    if error := other_rows(checkpoint, read_state(checkpoint).data_fingerprint, prompts):
+        raise error
 
 
 def _advanced(run: Run, state: TrainState) -> TrainState:

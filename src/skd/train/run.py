@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,14 +135,3 @@ def adamw(student: nn.Module, config: RunConfig) -> AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas, eps=settings.eps)
-
-
-def fingerprint(prompts: Prompts) -> str:
-    """SHA-256 over the token ids of a training set and its references: tells whether the data are still the same."""
-    digest = hashlib.sha256()
-    for number, ids in enumerate(prompts.ids):
-        reference = None if prompts.references is None else list(prompts.references[number])
-        digest.update(repr((prompts.sample_ids[number], list(ids), reference)).encode())
-        if prompts.teacher_ids is not None:
-            digest.update(repr(list(prompts.teacher_ids[number])).encode())
-    return digest.hexdigest()

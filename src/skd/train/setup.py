@@ -134,8 +134,9 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
         teacher_dtype="float32" if model is None else model.dtype,
         sample_dtype=student.dtype,
         attention=student.attention,
+        student_quantization=student.quantization,
         teacher_quantization=None if model is None else model.quantization,
-        adapters=Adapters.of(student.lora, config.train.seed),
+        adapters=Adapters.of(student.lora, config.train.known_seed),
         device=accelerator.device,
     )
 

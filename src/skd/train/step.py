@@ -125,7 +125,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
             evidence = run.evidence(rollout, rows)
             clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
-            torch.manual_seed(_dropout_seed(settings.seed, step, index, run.rank))
+            torch.manual_seed(_dropout_seed(settings.known_seed, step, index, run.rank))
             with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
                 clock.lap("data")
                 loss = run.module(batch)
@@ -155,10 +155,10 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     """This rank's responses of a step, with the epochs and sample ids of all its prompts."""
     settings = run.config.train
     size = settings.batch_size
-    keys = batch_at(step * size, size, len(run.prompts), settings.seed)
+    keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
         rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
@@ -192,18 +192,21 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
     counts = [
         rollout.num_tokens,
         len(rollout),
+        rollout.num_untrainable,
         int(rollout.truncated.sum()),
         stats.kept,
         stats.replaced,
         stats.wasted,
     ]
     mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
-    loss, tokens, responses, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    loss, tokens, responses, skipped, truncated, kept, replaced, wasted, *rest = run.total(mine)
     numbers = dict(zip(_AUTHORS, rest, strict=False))
     by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
+        "responses": int(responses),
+        "skipped": int(skipped),
         "acceptance_rate": _ratio(kept, kept + replaced),
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),

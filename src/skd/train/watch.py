@@ -1,4 +1,7 @@
-"""Watch-dogs: signs that a run learns nothing, each said once and in plain words. None of them stops a run."""
+"""Watch-dogs: signs that a run learns nothing, each said once and in plain words.
+
+One of them stops the run: too many responses without a token to learn from.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from skd.errors import DataError, Problem
 from skd.policies import Interleaved, Policy
-from skd.types import Rollout
 
 __all__ = ["Watch", "weights_mark"]
 
 PATIENCE = 50
 """Steps in a row that a sign must last, where one such step is nothing strange."""
-MOST_EMPTY = 0.05
+MOST_SKIPPED = 0.05
+ENOUGH_RESPONSES = 100
+"""Fewer say nothing about the share of the skipped ones."""
 MOST_TRUNCATED = 0.5
 
 Metrics = Mapping[str, float | int | None]
@@ -80,7 +85,7 @@ class Watch:
     gated: bool
     _lasted: dict[str, int] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
-    _empty: int = 0
+    _skipped: int = 0
     _responses: int = 0
     _steps: int = 0
     _mark: int | None = None
@@ -91,23 +96,33 @@ class Watch:
         gated = isinstance(policy, Interleaved) and policy.gate.drafts and policy.gate.judges
         return Watch(gated, _mark=weights_mark(student))
 
-    def step(self, step: int, metrics: Metrics, rollout: Rollout, student: nn.Module) -> list[str]:
-        """The warnings after a step, most often none."""
+    def step(self, step: int, metrics: Metrics, student: nn.Module) -> list[str]:
+        """The warnings after a step, most often none. Raises DataError (SKD-D11) when too many responses are skipped.
+
+        ``metrics`` are of all ranks, so that all of them stop or none.
+        """
         self._steps += 1
         found = [text for sign in self._signs() for text in self._seen(step, sign, metrics)]
-        self._empty += sum(not len(ids) for ids in rollout.response_ids)
-        self._responses += len(rollout)
+        self._skipped += int(metrics["skipped"] or 0)
+        self._responses += int(metrics["responses"] or 0)
         if self._steps == PATIENCE:
             found += self._unmoved(step, student)
-        if self._steps >= PATIENCE and self._empty > MOST_EMPTY * self._responses:
-            share = self._empty / self._responses
-            text = f"{share:.1%} of the responses so far had no token to learn from; check the data and the end token"
-            found += self._once("empty", f"warning[SKD-D11] step {step}: {text}")
+        if self._responses >= ENOUGH_RESPONSES and self._skipped > MOST_SKIPPED * self._responses:
+            limit = f"more than {MOST_SKIPPED:.0%} is no training"
+            remedy = "check the data, the end token and sampling.stop_strings; older checkpoints are untouched"
+            raise DataError(Problem("SKD-D11", f"step {step}", f"{self._without_tokens()}; {limit}", remedy))
         return found
 
     def end(self, step: int, student: nn.Module) -> list[str]:
         """The warnings after the last step."""
-        return self._unmoved(step, student) if self._steps else []
+        found = self._unmoved(step, student) if self._steps else []
+        if self._skipped:
+            text = f"{self._without_tokens()} and were skipped; check the data and the end token"
+            found.append(f"warning[SKD-D11] step {step}: {text}")
+        return found
+
+    def _without_tokens(self) -> str:
+        return f"{self._skipped:,} of {self._responses:,} responses had no token to learn from"
 
     def _signs(self) -> tuple[_Sign, ...]:
         return _SIGNS + _GATE_SIGNS if self.gated else _SIGNS
@@ -133,6 +148,7 @@ class Watch:
 
 @torch.no_grad()
 def weights_mark(student: nn.Module) -> int:
-    """A number that changes, but for one chance in 2**32, when any bit of any weight does; it costs no copy of them."""
-    marks = [parameter.detach().contiguous().view(torch.int32).sum() for parameter in student.parameters()]
+    """A number that changes, but for one chance in 2**32, when any bit of a trained weight does; it costs no copy."""
+    trained = [parameter.detach() for parameter in student.parameters() if parameter.requires_grad]
+    marks = [parameter.contiguous().view(torch.int32).sum() for parameter in trained]
     return sum((2 * number + 1) * int(mark) for number, mark in enumerate(marks))

@@ -112,6 +112,19 @@ def _peft(translation: Translation, source: KeyPath, value: Any) -> None:
             translation.put(f"student.lora.{ours}", None if given == "all-linear" else given, (f"lora_{key}",))
 
 
+def _quantized(value: str, text: str) -> Handler:
+    def handle(translation: Translation, source: KeyPath, wanted: Any) -> None:
+        if wanted is not True:
+            return
+        if translation.get("use_peft") is not True:
+            translation.refuse(source, "asks for quantised weights, which cannot be trained", "add use_peft: true")
+            return
+        translation.put("student.quantization", value, source)
+        translation.note(source, text)
+
+    return handle
+
+
 def _push(translation: Translation, source: KeyPath, value: Any) -> None:
     if value is not True:
         return
@@ -196,8 +209,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "hub_private_repo": _idle_without("push_to_hub"),
     "hub_strategy": unread("the finished student is pushed, once"),
     "push_to_hub": _push,
-    "load_in_4bit": _refused("asks for quantised training", "remove it"),
-    "load_in_8bit": _refused("asks for quantised training", "remove it"),
+    "load_in_4bit": _quantized("nf4", "the base under the adapters is quantised to nf4, without double quantisation"),
+    "load_in_8bit": _quantized("int8", "the base under the adapters is quantised to int8 weights by torchao"),
     "use_peft": _peft,
     "lora_r": _idle_without("use_peft"),
     "lora_alpha": _idle_without("use_peft"),
