@@ -63,6 +63,7 @@ _HARMLESS = (
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
+    "train.sharding",
     "sampling.slots",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher.url",

@@ -11,7 +11,12 @@ from tests.train.conftest import run_train
 
 
 def run_as_ranks(config, world_size):
-    """The same run in forked processes that find each other over gloo."""
+    """The same run in several processes."""
+    return as_ranks(lambda rank: run_train(config), world_size)
+
+
+def as_ranks(work, world_size):
+    """``work(rank)`` in forked processes that find each other over gloo; returns their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -24,7 +29,7 @@ def run_as_ranks(config, world_size):
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
                 AcceleratorState._reset_state(reset_partial_state=True)
-                run_train(config)
+                work(rank)
                 code = 0
             finally:
                 os._exit(code)
