@@ -62,17 +62,7 @@ def test_torchrun_starts_two_processes_with_shards(tmp_path):
         "output": str(tmp_path / "run"),
     }
     (tmp_path / "run.yaml").write_text(json.dumps(config))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "0",
-        "-m",
-        "skd",
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [*torchrun, "-m", "skd", "train", str(tmp_path / "run.yaml"), "train.sharding=fsdp2"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
