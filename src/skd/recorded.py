@@ -65,14 +65,14 @@ _HARMLESS = (
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
+    "train.sharding",
     "sampling.slots",
-    "sampling.evidence",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher.url",
     "teacher.concurrency",
-    "teacher.silence_seconds",
-    "teacher.total_seconds",
+    "teacher.*_seconds",
     "teacher.tries",
+    "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""
 _FIXED = ("train.batch_size", "train.seed", "student.lora*", "models*", "format")

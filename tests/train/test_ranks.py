@@ -14,7 +14,21 @@ from tests.train.conftest import run_train
 
 
 def run_as_ranks(config, world_size, hook=lambda rank, name: None):
-    """The same run in forked processes that find each other over gloo; messages of errors go to ``error-RANK``."""
+    """The same run in several processes; messages of errors go to ``error-RANK``."""
+
+    def work(rank):
+        try:
+            with hooked(lambda name: hook(rank, name)):
+                run_train(config)
+        except SkdError as error:
+            Path(f"{config['output']}-error-{rank}").write_text(str(error))
+            raise
+
+    return as_ranks(work, world_size)
+
+
+def as_ranks(work, world_size):
+    """``work(rank)`` in forked processes that find each other over gloo; returns their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -27,12 +41,10 @@ def run_as_ranks(config, world_size, hook=lambda rank, name: None):
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
                 AcceleratorState._reset_state(reset_partial_state=True)
-                with hooked(lambda name, rank=rank: hook(rank, name)):
-                    run_train(config)
+                work(rank)
                 code = 0
             except SkdError as error:
                 code = error.exit_code
-                Path(f"{config['output']}-error-{rank}").write_text(str(error))
             finally:
                 os._exit(code)
         children.append(child)

@@ -10,7 +10,7 @@ from skd.objectives.objective import Objective, Reduction
 from skd.objectives.sampled import PolicyGradient, SampledReverseKL
 from skd.objectives.streams import PerAuthor
 from skd.objectives.targets import Plain, Taid, Target, Veto
-from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs, top_evidence
+from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs, fewer_ids, top_evidence
 from skd.objectives.tokens import ResponseTokens, TokenLoss, Tokens, log_probs
 from skd.objectives.weights import ByAuthor, TeacherTopK, TokenWeights
 
@@ -43,6 +43,7 @@ __all__ = [
     "TotalVariation",
     "Veto",
     "chunked_loss",
+    "fewer_ids",
     "kl",
     "log_probs",
     "top_evidence",

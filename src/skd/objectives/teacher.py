@@ -13,7 +13,7 @@ from skd.errors import ConfigError, Problem
 from skd.objectives.tokens import log_probs
 from skd.types import Head, TopEvidence
 
-__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head", "top_evidence"]
+__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "fewer_ids", "prepared_head", "top_evidence"]
 
 
 _CHUNK = 256
@@ -169,6 +169,18 @@ def top_evidence(teacher: HiddenStates, written_N: Tensor, k: int) -> TopEvidenc
         return TopEvidence(written_N.new_zeros(0, k), torch.zeros(0, k + 1), torch.zeros(0))
     ids, logps, written = zip(*parts, strict=True)
     return TopEvidence(torch.cat(ids), torch.cat(logps), torch.cat(written))
+
+
+def fewer_ids(evidence: TopEvidence, k: int) -> TopEvidence:
+    """The same of the ``k`` most probable ids; the others join the bucket of the rest.
+
+    Raises ConfigError (SKD-C07) where fewer are known.
+    """
+    if evidence.ids_LK.shape[1] < k:
+        found = f"is {k}, and the teacher's server tells {evidence.ids_LK.shape[1]}"
+        raise ConfigError(Problem("SKD-C07", "top_k", found, "ask for fewer, or raise teacher.top_logprobs"))
+    rest_L1 = evidence.logp_LB[:, k:].logsumexp(-1, keepdim=True)
+    return TopEvidence(evidence.ids_LK[:, :k], torch.cat([evidence.logp_LB[:, :k], rest_L1], -1), evidence.written_L)
 
 
 def _top_evidence(teacher: HiddenStates, written_N: Tensor, k: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -277,7 +277,8 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     _require_same_rows(checkpoint, run.prompts)
     restore_student(run.pair.student, weights, checkpoint)
     moments = restore_average(run.pair, moments, checkpoint)
-    restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
+    run.spread.reloaded()
+    restore_optimizer(run.optimizer, run.spread.learner.student, moments, checkpoint, run.spread.like)
     run.pair.sync()
     return replace(
         now,
@@ -320,10 +321,10 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
+    moments = run.spread.whole(optimizer_tensors(run.optimizer, run.spread.learner.student))
     if run.is_main:
-        student = run.pair.student
-        weights = student_tensors(student)
-        moments = optimizer_tensors(run.optimizer, student) | average_tensors(run.pair)
+        weights = student_tensors(run.pair.student)
+        moments |= average_tensors(run.pair)
         config_yaml, keep = dump_config(run.config), run.config.train.keep
         persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()

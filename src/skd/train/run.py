@@ -19,6 +19,7 @@ from skd.objectives import Objective
 from skd.policies import Policy
 from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
 from skd.train.signals import Interrupted
+from skd.train.spread import Spread
 from skd.types import Evidence, Prompts, Rollout
 
 __all__ = ["Run", "adamw"]
@@ -42,9 +43,10 @@ class Run:
     validation: Prompts | None
     total_steps: int
     accelerator: Accelerator
-    module: nn.Module
-    """``loss`` in the wrapper that synchronises gradients over the ranks."""
+    spread: Spread
+    """What learns in this process: the pair's student, or a shard."""
     loss: StudentLoss
+    """Of the pair, whose student is whole."""
     optimizer: AdamW
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
