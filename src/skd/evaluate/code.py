@@ -112,7 +112,7 @@ class EvalPlus:
         """What EvalPlus wrote about all programs."""
         samples, given = folder / "samples.jsonl", folder / "problems.jsonl"
         write_samples(samples, work, responses)
-        given.write_text(_lines(problems), encoding="utf-8")
+        write_text(given, _lines(problems))
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         # Its cache holds pickles, so that it is a new one every time.
         environment |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), _override(work): str(given)}
