@@ -74,7 +74,7 @@ def measure(
         torch.ones(num_tokens),
         objective,
         teacher=teacher,
-        budget_bytes=budget,
+        cut=objectives.Cut.of(vocab, "cpu", budget),
     )
     (result.loss / num_tokens).backward()
     seconds, peak = time.perf_counter() - start, _peak_bytes()

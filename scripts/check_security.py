@@ -1,7 +1,8 @@
 """Security rules that can be read off the syntax tree; SECURITY.md says what they defend.
 
 No pickle, no evaluation of text, no shell, no code loaded by a name from outside, safetensors only, TLS verified, every
-network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal. A place that
+network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal; in the
+package itself, files are written and connections are made in few places. A place that
 needs an exception stands in EXCEPTIONS with its reason; one that no longer needs it is a finding too.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from scripts.findings import ROOT, Finding, finish, parse, python_files
@@ -23,6 +25,14 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("src/skd/__init__.py", "import"): "the names are those of a table in the same file",
     ("src/skd/data/own_tasks.py", "import"): "a task file that the user names to the command",
     ("src/skd/train/build.py", "import"): "a gate or loss of the config file, whose author is trusted",
+    ("src/skd/evaluate/comet.py", "write"): "a temporary directory of its own",
+    ("src/skd/evaluate/samples.py", "write"): "appended to a name of its own, renamed when it is whole",
+    ("src/skd/files.py", "write"): "one of the two writers: a new file, which gets its name when it is whole",
+    ("src/skd/models/directory.py", "write"): "inside a directory that gets its name when it is whole",
+    ("src/skd/rendering.py", "write"): "the pipe to the parent",
+    ("src/skd/text.py", "write"): "the other writer: beside, then renamed",
+    ("src/skd/train/log.py", "write"): "a log: appended, repaired when the run is resumed",
+    ("src/skd/engines/transport.py", "network"): "the one client of a teacher's server",
     ("trust/fuzz.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",
     ("src/skd/rendering.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",
 }
@@ -98,6 +108,7 @@ _WAITING = frozenset(
 )
 """Calls that need a time limit of their own."""
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
+_CLIENTS = ("socket", "http", "urllib.request", "urllib3", "requests", "httpx", "aiohttp", "ftplib", "websockets")
 _PROCESSES = frozenset({"run", "call", "check_call", "check_output", "Popen"})
 
 
@@ -206,6 +217,21 @@ def _template(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
         yield "autoescape", f"{name} puts text into HTML unescaped; write autoescape=True"
 
 
+def _writes(mode: object) -> bool:
+    """Whether an argument of a call that opens is a mode in which it writes."""
+    return isinstance(mode, str) and set(mode) <= set("rwaxbt+") and not set(mode).isdisjoint("wax+")
+
+
+def _writing(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
+    """Files of the package are written whole, by skd.text or skd.files."""
+    owner, _, last = name.rpartition(".")
+    direct = last in {"write_text", "write_bytes"} and bool(owner) and not name.startswith("skd.")
+    modes = [node.value for node in (*call.args, _keyword(call, "mode")) if isinstance(node, ast.Constant)]
+    opened = last in {"open", "fdopen"} and any(map(_writes, modes[:2]))
+    if direct or opened:
+        yield "write", f"{name} may leave half a file, or follow a link; use skd.text.write_text or skd.files"
+
+
 def _in_call(call: ast.Call, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     name = _dotted(call.func, aliases)
     yield from _banned(name)
@@ -243,6 +269,17 @@ def _in_assignment(node: ast.Assign) -> Iterator[tuple[str, str]]:
         yield "tls", f"{names[0]} = False {_TLS}"
 
 
+def _in_package(node: ast.AST, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What the package does in few places only."""
+    if isinstance(node, ast.Call):
+        yield from _writing(node, _dotted(node.func, aliases))
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for module in modules:
+            if any(f"{module}.".startswith(f"{client}.") for client in _CLIENTS):
+                yield "network", f"{module} makes connections; use the client in skd.engines.transport"
+
+
 def _in_constant(node: ast.Constant) -> Iterator[tuple[str, str]]:
     if isinstance(node.value, str) and node.value in _EVERYWHERE:
         yield "bind", f"{node.value} opens a port to the whole network; bind 127.0.0.1"
@@ -263,6 +300,8 @@ def check_source(relative: str, tree: ast.AST) -> list[Finding]:
             found = _in_assignment(node)
         elif isinstance(node, ast.Constant):
             found = _in_constant(node)
+        if relative.startswith("src/"):
+            found = chain(found, _in_package(node, aliases))
         findings += [Finding(relative, getattr(node, "lineno", 1), rule, message) for rule, message in found]
     return findings
 

@@ -62,7 +62,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return call
 
     monkeypatch.setattr(skd.train.loop, "train", recorder("train"))
-    monkeypatch.setattr(skd.check, "check_reading", lambda reading: CHECKED)
+    monkeypatch.setattr(skd.check, "check_reading", lambda reading, allow: CHECKED)
     monkeypatch.setattr(skd.evaluate.command, "measure", recorder("measure"))
     monkeypatch.setattr(skd.evaluate.command, "grade_answers", recorder("grade"))
     monkeypatch.setattr(skd.compare, "compare", recorder("compare"))
@@ -78,7 +78,7 @@ def test_train_gets_the_checked_config(config: str, calls: list[Any]) -> None:
     ((name, args, kwargs),) = calls
     assert name == "train"
     assert args == (load_config(config, ["train.lr=2e-5", "output=runs/y"]),)
-    assert kwargs == {"resume": "must", "checked": CHECKED, "profile": 0}
+    assert kwargs == {"resume": "must", "allow": (), "checked": CHECKED, "profile": 0}
 
 
 def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[Any], output: Output) -> None:
@@ -88,7 +88,7 @@ def test_print_config_prints_a_file_that_can_be_used(config: str, calls: list[An
     assert not errors
     Path("printed.yaml").write_text(text)
     assert load_config("printed.yaml") == load_config(config, ["train.seed=7"])
-    assert "seed: 7  # Seed of everything random in the run." in text
+    assert "seed: 7  # Seed of everything random in the run; null" in text
 
 
 def test_generate_passes_its_options(calls: list[Any]) -> None:
@@ -120,7 +120,8 @@ def test_compare_passes_its_options(calls: list[Any]) -> None:
 def test_evaluate_passes_its_options(calls: list[Any]) -> None:
     arguments = "evaluate m --task gsm8k,math --data gsm8k=g.json --data math=m.json --size 5 --split validation"
     arguments += " --out o --max-new-tokens 9 --temperature 0.5 --seed 3 --slots 2 --long-prompts truncate_left"
-    assert main(f"{arguments} --teacher t --comet c --comet-model M".split()) == 0
+    drafter = "--drafter --drafter-before b --draft-block 4"
+    assert main(f"{arguments} --engine vllm {drafter} --teacher t --comet c --comet-model M --evalplus e".split()) == 0
     options = EvaluateOptions(
         "gsm8k,math",
         ("gsm8k=g.json", "math=m.json"),
@@ -132,9 +133,14 @@ def test_evaluate_passes_its_options(calls: list[Any]) -> None:
         3,
         2,
         "truncate_left",
+        "vllm",
         "t",
-        "c",
-        "M",
+        drafter=True,
+        drafter_before="b",
+        draft_block=4,
+        comet="c",
+        comet_model="M",
+        evalplus="e",
     )
     assert calls == [("measure", ("m", options), {})]
 

@@ -20,6 +20,7 @@ import torch.distributed
 from safetensors.torch import load_file
 
 from skd import cli
+from skd.errors import RemoteError
 from trust.child import Child, Ended, fork, train
 from trust.tally import Bench, Tally
 from trust.toy import MODES, STEPS
@@ -52,8 +53,7 @@ def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
     steps = STEPS // (_KILLS + 1)
     for _ in range(_KILLS):
         ended = _run(directory, config, world_size, _killed_after(bench.random.randrange(3, steps)))
-        # Another process may see that the first is gone, and end by itself before it is killed.
-        dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *(one.code != 0 for one in ended[1:])]
+        dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *map(_left_alone, ended[1:])]
         kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
         tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
         tally.counts["rank_changes"] += 1
@@ -61,6 +61,11 @@ def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
     last = _run(directory, config, world_size)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
     tally.note("runs compared", *complaints, *_differences(directory / "run", whole / "run", mode))
+
+
+def _left_alone(ended: Ended) -> bool:
+    """The process saw that the other one is gone, said so and ended."""
+    return ended.code == RemoteError.exit_code and "error[SKD-P02]" in ended.output and not ended.hung
 
 
 def _killed_after(steps: int) -> Callable[[str], None]:
@@ -78,14 +83,12 @@ def _killed_after(steps: int) -> Callable[[str], None]:
 def _run(
     directory: Path, config: dict[str, Any], world_size: int, hook: Callable[[str], None] | None = None
 ) -> list[Ended]:
-    """The run in so many processes; the first gets the hook, and the others are killed with it, as torchrun does."""
+    """The run in so many processes; the first gets the hook, and the others end by themselves."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "run.yaml").write_text(json.dumps(config))
     port = _free_port()
     children = [_rank(directory, rank, world_size, port, None if rank else hook) for rank in range(world_size)]
-    first = children[0].wait()
-    others = [child.wait(kill_after=0.0) if first.code else child.wait() for child in children[1:]]
-    return [first, *others]
+    return [child.wait() for child in children]
 
 
 def _rank(directory: Path, rank: int, world_size: int, port: int, hook: Callable[[str], None] | None) -> Child:

@@ -1,24 +1,28 @@
 """Two tiny untrained models with a tokenizer of the data: ``python recipes/real_data/make_pair.py TASK DATA --to DIR``.
 
+Beside them stands what they learn the language from: the training rows as whole texts, prompt and response in one.
 For trying the whole pipeline on any machine; for scores worth having, name pretrained models instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from skd.config.sources import FileSource
 from skd.data import load_rows
+from skd.data.rows import Row
 from skd.errors import SkdError
+from skd.models.directory import write_model
+from skd.quickstart.tiny import random_llama
+from skd.text import write_text
 
 VOCABULARY = 2_048
 MAX_POSITIONS = 768
@@ -55,38 +59,22 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A Llama with random weights that depend on the seed only."""
-    torch.manual_seed(seed)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        intermediate_size=3 * size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=True,
-        **ids,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(do_sample=False, **ids)
-    return model
+def whole_texts(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
+    """Prompt and response of every row in one, to learn the language of both: its first word, and the rest."""
+    for row in rows:
+        first, space, rest = f"{row.prompt}{row.response or ''}".partition(" ")
+        if rest.strip():
+            yield {"prompt": first + space, "response": rest}
 
 
 def make_pair(task: str, data: Path, to: Path, seed: int) -> None:
-    """Write ``to/teacher`` and ``to/student``, each whole or not at all."""
+    """Write ``to/texts.jsonl``, ``to/teacher`` and ``to/student``, each whole or not at all."""
     rows = load_rows([FileSource(path=str(data / "train.jsonl"), task=task)])
     tokenizer = train_tokenizer(text for row in rows for text in (row.prompt, row.response or ""))
+    write_text(to / "texts.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole_texts(rows)))
     for role, size in PAIR.items():
-        beside = to / f".{role}.tmp"
-        shutil.rmtree(beside, ignore_errors=True)
-        model = build_model(size, tokenizer, seed)
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        shutil.rmtree(to / role, ignore_errors=True)
-        beside.rename(to / role)
+        model = random_llama(tokenizer, hidden=size.hidden, layers=size.layers, seed=seed, tied=True)
+        write_model(to / role, model, tokenizer)
         print(f"{to / role}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
 
 
@@ -95,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", help="gsm8k, math, dialogsum, translation or translation:LANGUAGE-English")
     parser.add_argument("data", type=Path, help="folder with train.jsonl, as python -m skd.data.make writes it")
-    parser.add_argument("--to", type=Path, required=True, help="folder that receives teacher/ and student/")
+    parser.add_argument("--to", type=Path, required=True, help="folder that receives the models and the texts")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:

@@ -11,17 +11,27 @@ set -eu
 task=$1 folder=$2
 shift 2
 data=data/$folder pair=models/real_data/$folder runs=runs/real_data/$folder
-rows="data.train.path=$data/train.jsonl data.train.task=$task data.validation.path=$data/validation.jsonl data.validation.task=$task"
+held_out="data.validation.path=$data/validation.jsonl data.validation.task=$task"
+case $task in
+translation*) characters=160 ;;
+dialogsum) characters=300 ;;
+*) characters=400 ;;
+esac
 
-python -m skd.data.make "$task" --to data --max-characters 400 --test 100 "$@"
+python -m skd.data.make "$task" --to data --max-characters "$characters" --train 3000 --test 100 "$@"
 [ -d "$pair" ] || python recipes/real_data/make_pair.py "$task" "$data" --to "$pair"
 
-# $rows is a list of words on purpose: no path in it holds a space.
+# The rows of the task, and the same rows as whole texts, from which untrained models learn the language.
+rows="[{path: $data/train.jsonl, task: $task}, {path: $pair/texts.jsonl}]"
+# $held_out is a list of words on purpose: no path in it holds a space.
 # shellcheck disable=SC2086
 {
-  skd train recipes/real_data/sft.yaml $rows student="$pair/teacher" output="$runs/teacher"
-  skd train recipes/real_data/sft.yaml $rows student="$pair/student" output="$runs/sft"
-  skd train recipes/real_data/skd.yaml $rows teacher="$runs/teacher/student" student="$runs/sft/student" output="$runs/skd"
+  for name in teacher sft; do
+    role=$([ "$name" = sft ] && echo student || echo teacher)
+    skd train recipes/real_data/sft.yaml data.train="$rows" $held_out student="$pair/$role" output="$runs/$name"
+  done
+  skd train recipes/real_data/skd.yaml data.train.path="$data/train.jsonl" data.train.task="$task" $held_out \
+    teacher="$runs/teacher/student" student="$runs/sft/student" output="$runs/skd"
 }
 measure() {
   name=$1

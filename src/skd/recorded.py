@@ -5,9 +5,9 @@ Needs no torch: ``skd check`` and the start of a run look here before anything i
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from skd.config import RunConfig
-from skd.errors import CheckpointError, Problem
+from skd.errors import CheckpointError, ConfigError, Problem
 from skd.files import FileRecord, hash_file
 from skd.manifest import CONFIG_FILE, MANIFEST_FILE, STATE_FILE, read_manifest
 
@@ -38,6 +38,7 @@ __all__ = [
     "other_settings",
     "recorded",
     "recorded_in",
+    "unknown_keys",
     "with_seed",
 ]
 
@@ -64,14 +65,14 @@ _HARMLESS = (
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
+    "train.sharding",
     "sampling.slots",
-    "sampling.evidence",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher.url",
     "teacher.concurrency",
-    "teacher.silence_seconds",
-    "teacher.total_seconds",
+    "teacher.*_seconds",
     "teacher.tries",
+    "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""
 _FIXED = ("train.batch_size", "train.seed", "student.lora*", "models*", "format")
@@ -127,8 +128,10 @@ def recorded(run_dir: Path) -> Recorded | None:
     Weights are not read, so that a checkpoint found here may still turn out to be broken.
     """
     directory = run_dir / "checkpoints"
-    inside = directory.iterdir() if os.path.isdir(directory) else ()
-    names = [path for path in inside if _STEP_NAME.fullmatch(path.name)]
+    try:
+        names = [path for path in directory.iterdir() if _STEP_NAME.fullmatch(path.name)]
+    except (OSError, ValueError):
+        return None
     for checkpoint in sorted(names, key=lambda path: -int(path.name.removeprefix("step-"))):
         try:
             return recorded_in(checkpoint)
@@ -221,6 +224,17 @@ def other_settings(checkpoint: Path, found: Collection[Difference], allowed: Col
         remedy += f" ({fixed} cannot change within a run)"
     text = f"the checkpoint is of a run with other settings:\n{table}\n"
     return CheckpointError(Problem("SKD-C15", str(checkpoint), text, remedy))
+
+
+def unknown_keys(allowed: Collection[str], *configs: Mapping[str, Any]) -> list[ConfigError]:
+    """The error (SKD-C05) for keys that no config has, so that a flag with a typing mistake is not silent."""
+    known = sorted({key for config in configs for key in _flat(config)})
+    near = {key: difflib.get_close_matches(key, known, n=1, cutoff=0.0) for key in allowed if key not in known}
+    problems = [
+        Problem("SKD-C05", f"--allow {key}", "is no key of a config", f"did you mean {names[0]}?")
+        for key, names in near.items()
+    ]
+    return [ConfigError(problems)] if problems else []
 
 
 def other_models(checkpoint: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> CheckpointError | None:

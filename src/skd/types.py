@@ -142,12 +142,24 @@ class Head:
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """Raw float32 logits [..., V] of hidden states [..., D]; multiplied in the weights' dtype or autocast's."""
-        logits = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V).float()
+        product_NV = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V)
+        return self.logits_of(product_NV)
+
+    def product(self, hidden_ND: Tensor, space_NV: Tensor) -> Tensor:
+        """``W h + b`` [N, V], without a gradient, in the first rows of ``space_NV``, which has the weights' dtype."""
+        out_NV, hidden_ND = space_NV[: len(hidden_ND)], hidden_ND.to(self.weight_VD.dtype)
+        if self.bias_V is None:
+            return torch.mm(hidden_ND, self.weight_VD.t(), out=out_NV)
+        return torch.addmm(self.bias_V, hidden_ND, self.weight_VD.t(), out=out_NV)
+
+    def logits_of(self, product_NV: Tensor) -> Tensor:
+        """Raw float32 logits of ``W h + b``."""
+        logits_NV = product_NV.float()
         if self.scale != 1.0:
-            logits = logits * self.scale
+            logits_NV = logits_NV * self.scale
         if self.softcap is not None:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        return logits
+            logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
+        return logits_NV
 
 
 @dataclass

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 import skd.check.run
 import skd.model_files
@@ -149,6 +150,16 @@ def test_repeated_rows_are_counted(bench: Bench, look: Look) -> None:
 def test_all_stop_ids_are_shown(bench: Bench, look: Look) -> None:
     bench.json("student/generation_config.json", eos_token_id=[1, 5])
     assert "stop ids 1 '</s>', 5 't5'" in look("run.yaml").out
+
+
+def test_no_pad_token_is_needed(bench: Bench, look: Look) -> None:
+    for model in ("student", "teacher"):
+        bench.json(f"{model}/tokenizer_config.json", pad_token=...)
+        bench.json(f"{model}/config.json", pad_token_id=...)
+        bench.json(f"{model}/generation_config.json", pad_token_id=...)
+    assert AutoTokenizer.from_pretrained(bench.student, trust_remote_code=False).pad_token is None
+    assert look("run.yaml").exit == 0
+    assert main(["train", "run.yaml", "train.trackers=[]"]) == 0
 
 
 def test_a_full_disk_is_found_before_the_run(bench: Bench, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,13 +189,46 @@ def test_a_wrong_config_does_not_hide_the_rows_as_ids(bench: Bench, look: Callab
     assert codes == ["SKD-C13", "SKD-D08"]
 
 
-def test_a_file_that_is_no_yaml_leaves_the_machine_to_look_at(bench: Bench, look: Callable[..., Outcome]) -> None:
-    (bench.root / "run.yaml").write_text("student: [\n")
+def parts_of(outcome: Outcome) -> list[list[str]]:
+    return [line.split()[:2] for line in outcome.out.splitlines() if line[0] != " "]
+
+
+@pytest.mark.parametrize("text", ["{student: [\n", "- student: [\n", "nothing but: a: b\n"])
+def test_a_file_without_sections_leaves_the_machine_to_look_at(
+    text: str, bench: Bench, look: Callable[..., Outcome]
+) -> None:
+    (bench.root / "run.yaml").write_text(text)
+    assert parts_of(look("run.yaml")) == [["config", "error"], ["environment", "ok"]]
+
+
+BROKEN = """# a file that is no YAML, in two places
+method: skd
+teacher: teacher
+student: {path: student, dtype: float32
+train:
+  lr: fast
+  seed: -1
+sampling: {max_new_tokens: 8, slots: &many 4}
+data: {train: train.jsonl, max_prompt_tokens: 16}
+outptu: runs/x
+"""
+
+
+def test_of_a_file_that_is_no_yaml_every_section_is_looked_at(bench: Bench, look: Callable[..., Outcome]) -> None:
+    (bench.root / "run.yaml").write_text(BROKEN)
+    (bench.root / "train.jsonl").unlink()
+    bench.json("teacher/config.json", auto_map={})
     outcome = look("run.yaml")
-    assert [line.split()[:2] for line in outcome.out.splitlines() if line[0] != " "] == [
-        ["config", "error"],
-        ["environment", "ok"],
+    assert outcome.exit == 2
+    found = [(message["code"], message["place"]) for message in outcome.messages]
+    assert found[:5] == [
+        ("SKD-C02", "run.yaml:5:1"),
+        ("SKD-C03", "run.yaml:6"),
+        ("SKD-C13", "run.yaml:7"),
+        ("SKD-C09", "run.yaml:8"),
+        ("SKD-C05", "run.yaml:10"),
     ]
+    assert [code for code, _ in found[5:]] == ["SKD-D01", "SKD-M11"]
 
 
 def test_training_is_refused_with_everything_at_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -374,6 +374,22 @@ FAULTS = {
         "install flash-attn",
         ["student.attention=flash_attention_2", "train.precision=bf16"],
     ),
+    # G06: a gate that looks at more tokens than there are
+    "more than all tokens": Fault(
+        lambda b: None, 2, "G06", "policy.gate.k", "and the models share 64 tokens", "at most 64", ["policy.gate.k=65"]
+    ),
+    "more than all tokens in a mixture": Fault(
+        lambda b: None,
+        2,
+        "G06",
+        "policy.gate.k",
+        "is 99, and",
+        "accept_all",
+        [
+            "policy={kind: mixture, parts: [{policy: student, weight: 1}, {policy: interleaved, weight: 1}]}",
+            "policy.parts.1.policy={kind: interleaved, gate: {kind: top_k, k: 99}}",
+        ],
+    ),
     # M22: memory
     "too large": Fault(
         huge,

@@ -51,6 +51,12 @@ def test_a_flag_allows_what_it_names(trained: Bench, look: Callable[..., Outcome
     assert main(["train", "run.yaml", "train.trackers=[]", "train.lr=0.5", "--allow", "train.lr"]) == 0
 
 
+def test_a_flag_that_names_no_key_is_refused(bench: Bench, look: Callable[..., Outcome]) -> None:
+    outcome = look("run.yaml", "--allow", "train.rate")
+    assert outcome.exit == 2
+    assert "error[SKD-C05] --allow train.rate: is no key of a config; did you mean train." in outcome.out
+
+
 def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(trained: Bench, look: Callable[..., Outcome]) -> None:
     checkpoints = trained.root / "runs/x/checkpoints"
     broken = shutil.copytree(checkpoints / "step-2", checkpoints / "step-4")

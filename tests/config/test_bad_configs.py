@@ -197,9 +197,12 @@ WITHOUT_BASE = [
     ("# only a comment\n", "C01] train.yaml: is empty; start from a file in recipes/"),
     ("- a\n- b\n", "C02] train.yaml: holds no mapping of keys to values; write lines such as method: skd"),
     ("train: [1\n", "C02] train.yaml:2:1: is not valid YAML: expected ',' or ']', but got '<stream end>'; correct the"),
-    ("a: b: c\n", "C02] train.yaml:1:5: is not valid YAML: mapping values are not allowed here; correct the YAML at"),
-    ("a: 1\n---\nb: 2\n", "C02] train.yaml:2:1: is not valid YAML: but found another document"),
-    ("a: \x07\n", "C02] train.yaml: holds a character that YAML does not allow; remove control characters"),
+    (
+        "train: b: c\n",
+        "C02] train.yaml:1:9: is not valid YAML: mapping values are not allowed here; correct the YAML at",
+    ),
+    ("hub:\n---\nformat: 1\n", "C02] train.yaml:2:1: is not valid YAML: but found another document"),
+    ("train: \x07\n", "C02] train.yaml: holds a character that YAML does not allow; remove control characters"),
     (b"a: \xff\n", "C01] train.yaml: is not UTF-8 (byte 3); save the file as UTF-8"),
     (b"#" * (1 << 20) + b"\n", "C01] train.yaml: is larger than 1 MiB; name a config file; data belongs into a file"),
     (

@@ -26,6 +26,11 @@ ROWS = {
         Row("Q: 2 + 3? \n\nA:", "2 + 3 = 5\n#### 5"),
         Row("Ann: Lunch at noon?\nBen: Yes.", "Ann and Ben meet for lunch at noon."),
     ],
+    "Tasks": [
+        Row("Q: 2 + 3? \n\nA:", "2 + 3 = 5\n#### 5"),
+        Row("Write one SQL query for: How many users are there?", "SELECT count(*) FROM users"),
+        Row("How many users are there?!", "SELECT count(*) FROM users"),
+    ],
     "Tables": [Row("2 + 3 =", "5"), Row("Sodium, in short?", "NA")],
     "Conversations": [
         Row("2 + 3?", "5", (Turn("system", "Be brief."),)),
@@ -46,10 +51,10 @@ def blocks(heading: str) -> list[tuple[str, str, str]]:
 def config_in(heading: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """The config of a section, its files written beside it."""
     monkeypatch.chdir(directory)
-    for language, name, content in blocks(heading):
-        path = Path("train.yaml" if language == "yaml" else name)
+    for _, name, content in blocks(heading):
+        path = Path(name or "train.yaml")
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"teacher: t\nstudent: s\n{content}" if language == "yaml" else content, encoding="utf-8")
+        path.write_text(content if name else f"teacher: t\nstudent: s\n{content}", encoding="utf-8")
     return load_config("train.yaml")
 
 

@@ -79,6 +79,7 @@ def test_the_papers_caps_and_stops():
         "dialogsum_bare": (1024, 128),
         "translation": (256, 256),
         "math": (1024, 1024),
+        **dict.fromkeys(("humaneval", "humaneval_bare", "mbpp", "mbpp_bare"), (2048, 768)),
     }
     assert FILE_TASKS["gsm8k"].stop_strings == ("\n\n",)
     assert FILE_TASKS["translation"].stop_strings == ("\n",)

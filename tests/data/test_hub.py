@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from skd.config import HubSource
+from skd.data import hub
+from skd.errors import RemoteError
 from tests.data.hub_stand_in import COMMIT, stand_in
 
 pytest.importorskip("datasets")
@@ -126,3 +129,24 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         ((code, message),) = read(endpoint, tmp_path, {"config": "main"})
     assert code == 3
     assert message.startswith("error[SKD-D02] owner/name[main/train]: its files cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "code"),
+    [(ConnectionError("reset"), 3, "SKD-D16"), (ValueError("no such split"), 1, "SKD-D16")],
+)
+def test_a_hub_that_is_not_reached_is_asked_three_times(
+    error: Exception, tries: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(source: HubSource) -> NoReturn:
+        asked.append(source)
+        raise error
+
+    monkeypatch.setattr(hub, "_loaded", fail)
+    monkeypatch.setattr(hub, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with pytest.raises(RemoteError, match=code):
+        list(hub.hub_records(HubSource(kind="hub", id="a/b")))
+    assert len(asked) == tries

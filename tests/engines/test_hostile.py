@@ -177,7 +177,7 @@ def test_what_is_no_server_for_this_run_is_said_at_once(server, directory):
     cases = [
         (nobody, {}, "SKD-R03"),
         (server.url, {"model": "other"}, "SKD-R05"),
-        (server.url, {"top": 65}, "SKD-R04"),
+        (server.url, {"top": 65}, "SKD-R04.*--max-logprobs 65"),
         (server.url + "/nowhere", {}, "SKD-R04"),
     ]
     for url, keys, code in cases:
@@ -237,9 +237,9 @@ def test_a_prompt_that_fills_the_servers_context_is_refused_before_it_is_sent(di
         pair = connect(stand_in.url, directory)
         assert pair.context == 31
         longest = Prompts(ids=[[2] * 23], sample_ids=[0])
-        assert len(skd.interleave(pair, longest, gate=skd.TopK(64), max_new_tokens=8).response_ids[0]) <= 8
+        assert len(skd.interleave(pair, longest, gate=skd.TopK(20), max_new_tokens=8).response_ids[0]) <= 8
         with pytest.raises(skd.DataError, match="SKD-D09"):
-            skd.interleave(pair, longest, max_new_tokens=9)
+            skd.interleave(pair, longest, gate=skd.TopK(20), max_new_tokens=9)
 
 
 @pytest.mark.parametrize(
@@ -262,3 +262,9 @@ def test_a_config_that_cannot_work_is_refused(teacher, keys):
         skd.config.config_of(config)
     for key in keys:
         assert key in str(caught.value)
+
+
+@pytest.mark.parametrize("gate", [skd.TopK(21), skd.TopK(skd.Schedule(20, 25)), skd.SwitchOnce()])
+def test_a_gate_that_must_know_more_than_the_server_tells_is_refused(served_pair, gate):
+    with pytest.raises(ConfigError, match="the server tells 20 ids"):
+        skd.interleave(served_pair, PROMPTS, gate=gate, max_new_tokens=8)

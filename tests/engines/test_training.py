@@ -7,8 +7,12 @@ import pytest
 from safetensors.torch import load_file
 
 import skd
+from skd import cli
+from skd.config import config_of
 from skd.engines.vllm import VllmServer
 from skd.errors import CheckpointError, RemoteError
+from skd.generate import generate_responses
+from skd.responses import open_responses
 from tests.engines.conftest import SHORT
 from tests.engines.stand_in import StandIn, serving
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -96,3 +100,37 @@ def test_a_run_does_not_go_on_with_another_teacher(server, directory, tmp_path):
     config["train"]["max_steps"] = 4
     with pytest.raises(CheckpointError, match=r"SKD-M21.*answers a fixed probe otherwise"):
         train(config, directory)
+
+
+def test_the_command_line_probes_the_server_first_and_trains_with_it(server, directory, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [{"prompt": f"t{2 + i} t{3 + i}", "response": f"t{5 + i}"} for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    config = settings(server.url, directory, "run", max_steps=1)
+    config["data"] = {"train": {"path": "rows.jsonl", "prompt_field": "prompt", "response_field": "response"}}
+    (tmp_path / "run.yaml").write_text(json.dumps(config))
+    assert cli.main(["check", "run.yaml"]) == 0
+    assert f"teacher at {server.url}; context 127; 64 log-probs per token" in capsys.readouterr().out
+    assert cli.main(["train", "run.yaml"]) == 0
+    server.version = "0.9.0"
+    assert cli.main(["check", "run.yaml"]) == 6
+    assert "SKD-V01" in capsys.readouterr().out
+    with pytest.raises(RemoteError, match="SKD-V01"):
+        skd.train(config, display=False)
+
+
+def test_stored_responses_hold_what_the_server_told(server, directory, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"prompt": f"t{2 + i}"}) for i in range(5)))
+    data = {"train": {"path": str(tmp_path / "rows.jsonl"), "prompt_field": "prompt", "response_field": None}}
+    config = config_of({**settings(server.url, directory, tmp_path / "run"), "data": data})
+    pair = skd.load_pair(VllmServer(server.url, top=40, limits=SHORT), directory / "student", device="cpu")
+    with pytest.raises(skd.ConfigError, match="SKD-C07"):
+        generate_responses(config, tmp_path / "more", top_k=41, pair=pair, display=False)
+    local = config_of({**config.model_dump(mode="json"), "teacher": str(directory / "teacher")})
+    generate_responses(config, tmp_path / "served", top_k=5, pair=pair, display=False)
+    generate_responses(local, tmp_path / "local", top_k=5, display=False)
+    served, expected = (open_responses(tmp_path / name).prompts for name in ("served", "local"))
+    assert served.references == expected.references
+    for one, other in zip(served.reference_evidence, expected.reference_evidence, strict=True):
+        assert one.ids_LK.tolist() == other.ids_LK.tolist()
+        assert (one.logp_LB - other.logp_LB).abs().max() < 1e-4

@@ -42,6 +42,7 @@ def test_tasks_and_files_that_do_not_fit(tasks, data, message):
         ),
         ("--task gsm8k", "error[SKD-E19] task gsm8k: reads its rows from a file, and none is given; name the file"),
         ("--data rows.json", "error[SKD-C10] data: number_words generates its rows, and the file rows.json is given"),
+        ("--task gsm8k --data a\x07b", "error[SKD-C12] --data: 'a\\x07b' is no path: it is empty or holds control"),
     ],
 )
 def test_mistakes_are_said_before_the_model_is_opened(arguments, message, capsys):

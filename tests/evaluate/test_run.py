@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from skd.data.tasks import TASKS
 from skd.errors import ConfigError, DataError, ResourceError
-from skd.evaluate import run
+from skd.evaluate import engines, run
 from skd.evaluate.run import evaluate
 
 
@@ -75,7 +75,8 @@ class Oracle:
 def judged(monkeypatch):
     def judge(answer, **options):
         oracle = Oracle(answer)
-        monkeypatch.setattr(run, "interleave", oracle.interleave)
+        monkeypatch.setattr(run, "encoded", lambda _, work, decoding: oracle.encode([row.prompt for row in work.rows]))
+        monkeypatch.setattr(engines, "interleave", oracle.interleave)
         return evaluate(oracle, "number_words", **{"size": 20, **options}), oracle
 
     return judge
@@ -120,7 +121,7 @@ def test_unknown_names_are_refused_together(model_dir):
         evaluate(model_dir, "number_word", split="tests")
     assert [str(problem) for problem in caught.value.problems] == [
         "error[SKD-E19] task: 'number_word' is none of number_words, dialogue, toy_translation, sums, gsm8k, "
-        "dialogsum, dialogsum_bare, translation, math; write number_words",
+        "dialogsum, dialogsum_bare, translation, math, humaneval, mbpp, humaneval_bare, mbpp_bare; write number_words",
         "error[SKD-E19] split: 'tests' is none of train, validation, test; write test",
     ]
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from skd.errors import ConfigError, DataError
-from skd.evaluate import run
+from skd.evaluate import engines
 from skd.evaluate.comet import Comet
 from skd.evaluate.run import Decoding, evaluate, evaluate_tasks
 from skd.evaluate.workload import Choice
@@ -58,7 +58,7 @@ def test_temperature_draws_by_seed_and_item(pair, files):
 def test_a_killed_evaluation_goes_on_where_it_was(pair, files, tmp_path, monkeypatch):
     task, data = files
     whole = evaluate(pair, task, data=data, out=tmp_path / "whole.jsonl", slots=2)
-    out, calls, real = tmp_path / "cut.jsonl", [], run.interleave
+    out, calls, real = tmp_path / "cut.jsonl", [], engines.interleave
 
     def dies(*args, **settings):
         if len(calls) == 2:
@@ -66,7 +66,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(pair, files, tmp_path, monkeyp
         calls.append(len(args[1]))
         return real(*args, **settings)
 
-    monkeypatch.setattr(run, "interleave", dies)
+    monkeypatch.setattr(engines, "interleave", dies)
     with pytest.raises(KeyboardInterrupt):
         evaluate(pair, task, data=data, out=out, slots=2)
     partial = out.with_name("cut.jsonl.partial")
@@ -74,7 +74,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(pair, files, tmp_path, monkeyp
         file.write('{"item": 16, "pro')
     calls.clear()
     monkeypatch.setattr(
-        run, "interleave", lambda *args, **settings: calls.append(len(args[1])) or real(*args, **settings)
+        engines, "interleave", lambda *args, **settings: calls.append(len(args[1])) or real(*args, **settings)
     )
     resumed = evaluate(pair, task, data=data, out=out, slots=2)
     assert sum(calls) == 30 - 16

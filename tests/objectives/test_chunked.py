@@ -15,6 +15,7 @@ from skd.objectives import (
     JSD,
     NLL,
     ByAuthor,
+    Cut,
     ForwardKL,
     HiddenStates,
     Objective,
@@ -35,7 +36,6 @@ from skd.objectives import (
     chunked_loss,
     log_probs,
 )
-from skd.objectives import chunked as chunked_module
 from skd.schedule import Schedule
 from skd.types import DATA, STUDENT, TEACHER, Head, LossSum
 from tests.objectives.tokens import response, top_log_probs
@@ -121,7 +121,9 @@ def with_top(data: Batch, k: int = K) -> Batch:
     return replace(data, teacher=top_log_probs(logp_NV, k, data.tokens.ids_N))
 
 
-def summed(data: Batch, objective: Objective, chunk: int = N, progress: float = 0.0) -> LossSum:
+def summed(
+    data: Batch, objective: Objective, chunk: int = N, progress: float = 0.0, tile: int | None = None
+) -> LossSum:
     return chunked_loss(
         data.hidden_ND,
         data.head,
@@ -130,12 +132,12 @@ def summed(data: Batch, objective: Objective, chunk: int = N, progress: float = 
         objective,
         teacher=data.teacher,
         progress=progress,
-        budget_bytes=chunk * chunked_module.ROWS_PER_TOKEN * 4 * V,
+        cut=Cut(chunk, tile or chunk),
     )
 
 
-def chunked(data: Batch, loss: Objective | TokenLoss, chunk: int = N) -> tuple[Tensor, Tensor]:
-    result = summed(data, loss if isinstance(loss, Objective) else Objective(loss), chunk)
+def chunked(data: Batch, loss: Objective | TokenLoss, chunk: int = N, tile: int | None = None) -> tuple[Tensor, Tensor]:
+    result = summed(data, loss if isinstance(loss, Objective) else Objective(loss), chunk, tile=tile)
     return result.loss, result.token_loss_N
 
 
@@ -180,10 +182,10 @@ def assert_same_gradient(grad: Tensor, expected: Tensor, loss: Objective | Token
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=name)
 @pytest.mark.parametrize("evidence", ["hidden states", "top log-probs"])
-@pytest.mark.parametrize("chunk", [1, 3, 4, N, 2 * N])
-def test_chunked_is_whole_in_value_and_gradient(objective: Objective, evidence: str, chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "tile"), [(1, 1), (3, 3), (4, 3), (5, 2), (N, N), (2 * N, 4)])
+def test_chunked_is_whole_in_value_and_gradient(objective: Objective, evidence: str, chunk: int, tile: int) -> None:
     data = batch() if evidence == "hidden states" else with_top(batch())
-    value, token_loss_N = chunked(data, objective, chunk)
+    value, token_loss_N = chunked(data, objective, chunk, tile)
     expected, expected_N = whole(data, objective)
     assert_same_value(value, expected, data, objective)
     torch.testing.assert_close(token_loss_N, expected_N.detach(), rtol=1e-6, atol=max(1e-7, rounding(objective)))
@@ -507,19 +509,21 @@ def test_each_input_alone_gets_its_gradient(part: str) -> None:
     assert_same_gradient(grad, expected[part], JSD())
 
 
-def test_a_budget_below_one_token_still_takes_one_token_at_a_time() -> None:
+def test_the_loss_sees_a_tile_at_a_time() -> None:
     data, recorder = batch(), Recorder([])
-    chunked(data, recorder, chunk=0)
-    assert recorder.calls == [(1, True)] * N
+    chunked(data, recorder, chunk=5, tile=3)
+    assert recorder.calls == [(3, True), (2, True)] * 2 + [(1, True)]
 
 
-def test_backward_scales_by_the_incoming_gradient_and_may_run_twice() -> None:
+def test_backward_scales_by_the_incoming_gradient_and_runs_once() -> None:
     data = batch()
+    once = grads(chunked(data, ForwardKL(), chunk=4)[0], data.leaves())
     value, _ = chunked(data, ForwardKL(), chunk=4)
-    once = torch.autograd.grad(value, data.leaves(), retain_graph=True)
-    thrice = torch.autograd.grad(3 * value, data.leaves())
+    thrice = torch.autograd.grad(3 * value, data.leaves(), retain_graph=True)
     for a, b in zip(once, thrice, strict=True):
         torch.testing.assert_close(3 * a, b)
+    with pytest.raises(RuntimeError, match="inplace"):
+        torch.autograd.grad(value, data.leaves())
 
 
 def test_a_trainable_teacher_gets_no_gradient() -> None:

@@ -216,9 +216,9 @@ def test_another_vocabulary_is_a_fault_of_the_caller() -> None:
 def test_prepared_hidden_states_are_cut_off_and_cast_once_for_autocast() -> None:
     hidden_ND = torch.randn(N, 3, requires_grad=True)
     teacher = HiddenStates(hidden_ND, Head(torch.randn(V, 3, requires_grad=True), torch.zeros(V)))
-    assert teacher.prepared().head.weight_VD.dtype == torch.float32
+    assert teacher.prepared(4).head.weight_VD.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
-        prepared = teacher.prepared()
+        prepared = teacher.prepared(4)
     assert prepared.head.bias_V is not None
     assert prepared.head.weight_VD.dtype == prepared.head.bias_V.dtype == torch.bfloat16
     assert not prepared.hidden_ND.requires_grad

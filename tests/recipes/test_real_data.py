@@ -41,21 +41,23 @@ def test_a_tiny_pair_goes_from_rows_to_scores(
     sizes = ["--train", "8", "--validation", "2", "--test", "2", "--max-characters", "350"]
     assert make_data([task, "--to", "data", *sizes, "--sources", str(sources), "--offline"]) == 0
     assert script("real_data/make_pair.py").main([task, f"data/{folder}", "--to", "models"]) == 0
-    rows = [f"data.{part}.{key}" for part in ("train", "validation") for key in ("path", "task")]
-    paths = [f"data/{folder}/train.jsonl", task, f"data/{folder}/validation.jsonl", task]
-    data = [f"{key}={value}" for key, value in zip(rows, paths, strict=True)]
+    train_rows, held_out = (
+        [f"data.{part}.path=data/{folder}/{part}.jsonl", f"data.{part}.task={task}"] for part in ("train", "validation")
+    )
+    both = f"data.train=[{{path: data/{folder}/train.jsonl, task: {task}}}, {{path: models/texts.jsonl}}]"
     for config, *extra in (
-        ("sft", "student=models/teacher", "output=runs/teacher"),
-        ("sft", "student=models/student", "output=runs/sft"),
+        ("sft", both, "student=models/teacher", "output=runs/teacher"),
+        ("sft", both, "student=models/student", "output=runs/sft"),
         (
             "skd",
+            *train_rows,
             "teacher=runs/teacher/student",
             "student=runs/sft/student",
             "output=runs/skd",
             "sampling.max_new_tokens=8",
         ),
     ):
-        assert cli.main(["train", str(RECIPES / "real_data" / f"{config}.yaml"), *data, *SHORT, *extra]) == 0
+        assert cli.main(["train", str(RECIPES / "real_data" / f"{config}.yaml"), *held_out, *SHORT, *extra]) == 0
     evaluate = ["evaluate", "runs/skd", "--task", task, "--data", f"data/{folder}/test.jsonl", "--max-new-tokens", "8"]
     assert cli.main([*evaluate, "--teacher", "runs/teacher/student", "--out", "scores.jsonl"]) == 0
     scores = json.loads(Path("scores.summary.json").read_text(encoding="utf-8"))["scores"]

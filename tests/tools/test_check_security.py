@@ -12,7 +12,29 @@ from scripts.findings import ROOT
 
 
 def rules(source: str) -> list[str]:
-    return sorted({finding.rule for finding in check_source("src/skd/x.py", ast.parse(source))})
+    return sorted({finding.rule for finding in check_source("scripts/x.py", ast.parse(source))})
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        ("write", "path.write_text(text)"),
+        ("write", "open(path, 'w')"),
+        ("write", "path.open('ab', buffering=0)"),
+        ("write", "open(path, mode='x')"),
+        ("network", "import socket"),
+        ("network", "from urllib.request import urlopen"),
+        ("network", "import requests"),
+        (None, "from skd.text import write_text\nwrite_text(path, text)"),
+        (None, "open(path, encoding='ascii')"),
+        (None, "path.open('rb')"),
+        (None, "from urllib.parse import urlsplit"),
+    ],
+)
+def test_the_package_writes_and_connects_in_few_places(rule: str | None, source: str) -> None:
+    found = check_source("src/skd/x.py", ast.parse(source))
+    assert [finding.rule for finding in found] == ([] if rule is None else [rule])
+    assert rules(source) == []
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,17 @@ def test_pruning_deletes_only_what_we_made(tmp_path):
     assert (outside / "precious").exists()
 
 
+def test_what_killed_writes_left_in_a_run_is_removed_and_links_are_not_followed(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    for folder in (run, run / "tokens", outside):
+        folder.mkdir(parents=True)
+        (folder / ".tmp-step-0.json-7").write_text("{")
+    (run / "checkpoints").symlink_to(outside)
+    assert directory.remove_stale(run) == [".tmp-step-0.json-7"] * 2
+    assert (outside / ".tmp-step-0.json-7").exists()
+    assert [path.name for path in run.iterdir() if path.name.startswith(".tmp")] == []
+
+
 def test_broken_checkpoint_of_the_same_step_gives_way_but_is_not_deleted(tmp_path):
     save(tmp_path, 1)
     (save(tmp_path, 2) / "state.json").write_text("{}")

@@ -14,7 +14,7 @@ from tests.train.conftest import end_state, run_train
 
 def timeless(run_dir):
     rows = [json.loads(line) for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if not key.startswith(("seconds", "tokens_per"))} for row in rows]
+    return [{key: row[key] for key in row if not key.startswith(("seconds", "tokens_per", "peak_mb"))} for row in rows]
 
 
 def at_round(index, act):

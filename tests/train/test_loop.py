@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +89,25 @@ def test_exported_student_is_the_trained_one(settings):
     for name, parameter in pair.student.named_parameters():
         assert torch.equal(exported[name], parameter)
         assert not torch.equal(before[name], parameter)
+
+
+LOGITS = """
+import sys, torch, transformers
+assert not any(name.startswith("skd") for name in sys.modules)
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=False)
+print(model(torch.arange(2, 9)[None]).logits.double().flatten().tolist())
+"""
+
+
+def test_the_export_has_the_same_logits_in_a_process_without_skd(settings):
+    config = settings(max_steps=1, validate_every=None)
+    pair = open_pair(config)
+    result = run_train(config, pair=pair)
+    command = [sys.executable, "-c", LOGITS, str(result.student_dir)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with torch.no_grad():
+        logits = pair.student(torch.arange(2, 9)[None]).logits
+    assert json.loads(printed) == logits.double().flatten().tolist()
 
 
 def test_token_view_holds_what_both_models_thought(settings):

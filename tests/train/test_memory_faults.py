@@ -24,7 +24,7 @@ def raising(error):
 @pytest.mark.parametrize(("name", "doing"), [("module", "the student learns"), ("policy", "responses are sampled")])
 def test_a_step_says_what_was_largest_and_what_to_lower(settings, error, name, doing, monkeypatch):
     run = open_run(settings(method="supervised_kd"))
-    target = type(run.module) if name == "module" else type(run.policy)
+    target = type(run.spread.module) if name == "module" else type(run.policy)
     monkeypatch.setattr(target, "forward" if name == "module" else "rollout", raising(error))
     with pytest.raises(ResourceError, match=rf"SKD-T12\] step 1: memory ran out while {doing} \(.+\); of 4") as caught:
         train_step(run, 1)

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -7,11 +8,27 @@ import pytest
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from skd.errors import NumericsError, Problem, SkdError
+from skd.faults import hooked
 from tests.train.conftest import run_train
 
 
-def run_as_ranks(config, world_size):
-    """The same run in forked processes that find each other over gloo."""
+def run_as_ranks(config, world_size, hook=lambda rank, name: None):
+    """The same run in several processes; messages of errors go to ``error-RANK``."""
+
+    def work(rank):
+        try:
+            with hooked(lambda name: hook(rank, name)):
+                run_train(config)
+        except SkdError as error:
+            Path(f"{config['output']}-error-{rank}").write_text(str(error))
+            raise
+
+    return as_ranks(work, world_size)
+
+
+def as_ranks(work, world_size):
+    """``work(rank)`` in forked processes that find each other over gloo; returns their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -24,8 +41,10 @@ def run_as_ranks(config, world_size):
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
                 AcceleratorState._reset_state(reset_partial_state=True)
-                run_train(config)
+                work(rank)
                 code = 0
+            except SkdError as error:
+                code = error.exit_code
             finally:
                 os._exit(code)
         children.append(child)
@@ -53,3 +72,44 @@ def test_two_ranks_train_what_one_does(settings, tmp_path, batch_size):
         for row, shared_row in zip(rows, shared_rows, strict=True):
             for key in ("step", "tokens", "acceptance_rate", "epochs", "sample_ids"):
                 assert row.get(key) == shared_row.get(key)
+
+
+def failing(fail, rank):
+    """A hook by which the process ``rank`` fails after its second step."""
+    left = [2]
+
+    def hook(mine, name):
+        left[0] -= name == "step"
+        if mine == rank and not left[0]:
+            fail()
+
+    return hook
+
+
+def raise_fault():
+    raise NumericsError(Problem("SKD-T01", "step 2", "the loss is not finite", "lower train.lr"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_others_of_a_killed_process_end_in_plain_words(settings, rank):
+    config = settings(max_steps=20)
+    codes = run_as_ranks(config, 2, failing(lambda: os.kill(os.getpid(), signal.SIGKILL), rank))
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 6
+    assert Path(f"{config['output']}-error-{1 - rank}").read_text() == (
+        f"error[SKD-P02] rank {1 - rank}: lost another process of the run, which left no word: it was killed, or is "
+        "stuck; look at its output and at the memory of its machine, and resume with the same command"
+    )
+    assert run_as_ranks(config, 2) == [0, 0]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_others_of_a_process_that_fails_name_it_and_its_cause(settings, rank):
+    config = settings(max_steps=20)
+    codes = run_as_ranks(config, 2, failing(raise_fault, rank))
+    assert (codes[rank], codes[1 - rank]) == (7, 6)
+    assert (
+        Path(f"{config['output']}-error-{1 - rank}")
+        .read_text()
+        .startswith(f"error[SKD-P02] rank {1 - rank}: stopped because rank {rank} did: error[SKD-T01] step 2: the loss")
+    )

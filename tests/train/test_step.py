@@ -178,8 +178,9 @@ def test_metrics_add_up(settings):
 def test_trained_ids_are_the_sampled_ids(settings, monkeypatch):
     run = open_run(settings(batch_size=4, micro_batch_tokens=16))
     trained = []
-    forward = run.loss.forward
-    monkeypatch.setattr(run.loss, "forward", lambda batch: (trained.append(batch.tokens.ids_N), forward(batch))[1])
+    module = run.spread.module
+    forward = module.forward
+    monkeypatch.setattr(module, "forward", lambda batch: (trained.append(batch.tokens.ids_N), forward(batch))[1])
     rollout = train_step(run, 0).rollout
     assert sorted(torch.cat(trained).tolist()) == sorted(torch.cat(rollout.response_ids).tolist())
     hidden = score(run.pair.student, rollout.prompt_ids, rollout.response_ids)

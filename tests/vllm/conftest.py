@@ -1,4 +1,4 @@
-"""A real vLLM server of a tiny teacher, in an environment of its own: SKD_VLLM_PYTHON names its python.
+"""A real vLLM, in an environment of its own: SKD_VLLM_PYTHON names its python, which has skd's libraries, too.
 
 Without one the tests are skipped. ``make test-vllm`` makes the environment, and ends with the figures in one line.
 """

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -21,7 +22,7 @@ from skd.check.report import Part
 from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
 from skd.config.policy import InterleavedPolicy
 from skd.errors import Problem, ResourceError
-from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN
+from skd.objectives.cut import Cut
 from skd.sampling.pace import LONGEST_BLOCK
 from skd.types import Prompts
 
@@ -30,8 +31,6 @@ __all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
 _LIBRARIES = 140 << 20
 """Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
-_ROWS_WITHOUT_TEACHER = 10
-"""Of the ``ROWS_PER_TOKEN`` that a chunk of the loss is cut for; measured."""
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
 
@@ -232,16 +231,14 @@ def _inner_size(shape: Any) -> int:
 
 
 def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts) -> int:
-    """A chunk of log-probs, and the head's gradient: its sum, one chunk's, and under bf16 the heads cast."""
-    vocab_size = student.config.get_text_config().vocab_size
+    """A chunk of products with the heads, the head's gradient, and under bf16 its last summand and the heads cast."""
+    vocab_size = int(student.config.get_text_config().vocab_size)
     tokens = min(_response_tokens(config, prompts), _micro_batch(config, prompts))
-    chunk = min(DEFAULT_BUDGET_BYTES, ROWS_PER_TOKEN * 4 * vocab_size * tokens)
-    if teacher is None:
-        chunk = chunk * _ROWS_WITHOUT_TEACHER // ROWS_PER_TOKEN
-    heads = 2 * 4 * _hidden_size(student)
+    cut = Cut.of(vocab_size, "cuda" if torch.cuda.is_available() else "cpu")
+    heads = 4 * _hidden_size(student)
     if config.train.precision == "bf16":
-        heads += 2 * (_hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
-    return int(chunk + vocab_size * heads)
+        heads += 2 * (2 * _hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
+    return cut.num_bytes(vocab_size, tokens, with_teacher=teacher is not None) + vocab_size * heads
 
 
 def check_memory(part: Part, found: Estimate, machine: Machine) -> None:
@@ -264,6 +261,4 @@ def check_memory(part: Part, found: Estimate, machine: Machine) -> None:
 
 
 def _torch_has_cuda() -> bool:
-    import torch
-
     return torch.version.cuda is not None

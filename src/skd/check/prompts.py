@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skd.check.models import Words
 from skd.check.report import Part
-from skd.config import DataConfig, RunConfig
+from skd.config import DataConfig, PolicyConfig, RunConfig
 from skd.data.frames import turns_of
 from skd.data.rows import Row
-from skd.errors import DataError, Problem
+from skd.errors import ConfigError, DataError, Problem
 from skd.rendering import TemplateRefusal, render
 from skd.types import Prompts
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from skd.check.rows import Set
 
-__all__ = ["check_contexts", "check_prompts", "longest_responses"]
+__all__ = ["check_contexts", "check_gates", "check_prompts", "longest_responses"]
 
 
 def check_prompts(
@@ -30,7 +30,7 @@ def check_prompts(
     """The rows of both sets as ids, by key ("data.train" and "data.validation"), without those that are wrong."""
     prompts = {}
     with part.noting():
-        first = next((group[0] for group in rows if isinstance(group, list)), None)
+        first = next((group[0] for group in rows if isinstance(group, Sequence)), None)
         if first is not None:
             _check_template(part, data, first, words)
         for key, group in zip(("data.train", "data.validation"), rows, strict=True):
@@ -38,7 +38,7 @@ def check_prompts(
                 if group is not None:
                     prompts[key] = _encoded(data, group, words)
                     part.facts.append(_lengths(key, prompts[key]))
-                    if isinstance(group, list):  # a model may end at once, and that token is learned from
+                    if isinstance(group, Sequence):  # a model may end at once, and that token is learned from
                         _check_empty(part, key, prompts[key])
     return prompts
 
@@ -47,7 +47,7 @@ def _encoded(data: DataConfig, rows: Set, words: Words) -> Prompts:
     from skd.data.chat import encode_set
     from skd.models.vocabulary import vocabulary_digest
 
-    if not isinstance(rows, list):
+    if not isinstance(rows, Sequence):
         rows.require_vocabulary(vocabulary_digest(words.tokenizer))
         return rows.prompts
     return encode_set(rows, words.tokenizer, data, words.end_id)
@@ -87,6 +87,24 @@ def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
     if config.writers != {"data_set"}:
         lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
     return lengths
+
+
+def check_gates(part: Part, config: RunConfig, words: Words) -> None:
+    """A gate that looks at more tokens than there are keeps every draft (SKD-G06)."""
+    for policy in _policies(config.policy):
+        k = getattr(getattr(policy, "gate", None), "k", None)
+        # One that changes over the training may well begin with all tokens.
+        if isinstance(k, int | float) and k > words.vocab_size:
+            found = f"is {k:g}, and the models share {words.vocab_size:,} tokens, so that every draft is kept"
+            remedy = f"write at most {words.vocab_size}, or gate: accept_all if that is meant"
+            part.errors.append(ConfigError(Problem("SKD-G06", "policy.gate.k", found, remedy)))
+
+
+def _policies(policy: PolicyConfig) -> Iterator[PolicyConfig]:
+    """A policy and all inside it."""
+    yield policy
+    for inner in getattr(policy, "parts", ()):
+        yield from _policies(inner.policy)
 
 
 def check_contexts(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skd.check.report import Part
 from skd.config import RunConfig
-from skd.recorded import differences, other_models, other_rows, other_settings, recorded
+from skd.recorded import differences, other_models, other_rows, other_settings, recorded, unknown_keys
 
 if TYPE_CHECKING:
     from skd.types import Prompts
@@ -24,12 +24,13 @@ def check_resume(
 
     Keys that are ``allowed`` may differ. The checkpoint's weights are not read.
     """
-    found = recorded(Path(config.output))
+    found, current = recorded(Path(config.output)), config.model_dump(mode="json")
+    part.errors += unknown_keys(allowed, current, {} if found is None else found.config)
     if found is None:
-        return False
+        return bool(part.errors)
     part.facts.append(f"{found.checkpoint.name} of {found.total_steps:,} steps is there")
     errors = [
-        other_settings(found.checkpoint, differences(found.config, config.model_dump(mode="json")), allowed),
+        other_settings(found.checkpoint, differences(found.config, current), allowed),
         other_models(found.checkpoint, _commits(found.models, commits), _commits(commits, found.models)),
         None if prompts is None else other_rows(found.checkpoint, found.data_fingerprint, prompts),
     ]

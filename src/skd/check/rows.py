@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from skd.check.report import Part
 from skd.config import DataConfig, DataSource
 from skd.data.rows import Row
-from skd.data.sources import leak, load_rows
+from skd.data.sources import digests, leak, load_rows
 from skd.errors import DataError, Problem
 
 __all__ = ["check_rows"]
@@ -16,7 +18,7 @@ __all__ = ["check_rows"]
 if TYPE_CHECKING:
     from skd.responses import StoredResponses
 
-    Set = list[Row] | StoredResponses
+    Set = Sequence[Row] | StoredResponses
 
 
 def check_rows(
@@ -31,7 +33,8 @@ def check_rows(
     validation = None
     if data.validation is not None:
         validation = _loaded(part, "validation", data, data.validation, 1)
-    problem = leak(train, validation) if isinstance(train, list) and isinstance(validation, list) else None
+    texts = [group for group in (train, validation) if isinstance(group, Sequence)]
+    problem = leak(*texts) if len(texts) == 2 else None
     if problem is not None:
         if fail_on_leak or data.on_leak == "error":
             part.errors.append(DataError(problem))
@@ -63,8 +66,8 @@ def _stored(part: Part, name: str, path: str, at_least: int) -> StoredResponses:
 
 
 def _repeated(rows: Sequence[Row]) -> str:
-    again = len(rows) - len(set(rows))
-    prompts = len(rows) - len({(row.context, row.prompt) for row in rows})
+    again = len(rows) - len(np.unique(digests(rows)))
+    prompts = len(rows) - len(np.unique(digests(rows, whole=False)))
     if not prompts:
         return ""
     return f" ({again:,} equal an earlier row, {prompts - again:,} repeat its prompt with another response)"

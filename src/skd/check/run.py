@@ -155,11 +155,12 @@ def _prompts(
     """The sets as ids, by key."""
     if found.words is None:
         return {}
-    from skd.check.prompts import check_contexts, check_prompts
+    from skd.check.prompts import check_contexts, check_gates, check_prompts
 
     part = Part("prompts")
     prompts = check_prompts(part, config.data, rows, found.words)
     check_contexts(part, config, prompts, found.words, found.built)
+    check_gates(part, config, found.words)
     check_own_teacher(part, config)
     finish(part)
     if isinstance(config.teacher, ServerTeacher):
@@ -192,7 +193,7 @@ def _concluded(
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.
     sets = [
-        encoded if isinstance(group, list) else group
+        encoded if isinstance(group, Sequence) else group
         for encoded, group in zip((train, prompts.get("data.validation")), rows, strict=True)
     ]
     return Checked(parts, sets[0], sets[1], summary)

@@ -6,6 +6,7 @@ base-60 numbers of YAML 1.1. Nothing is built but text, numbers, booleans, null,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ __all__ = ["MAX_DEPTH", "STAND_IN", "Document", "read_document", "read_text", "r
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 MAX_NODES = 10_000
+MAX_SECTIONS = 100
+"""Sections of a broken file that are read one by one; a file with more is no config."""
+_TOP_LEVEL = re.compile(r"^([A-Za-z_][\w.-]*[ ]*:)(?=\s)", re.MULTILINE)
+_CONTENT = re.compile(r"^(?!---\s*$)[^#\s]", re.MULTILINE)
+"""A line that is no comment and no start of a document."""
 STAND_IN = ""
 """Takes the place of a value that was refused, so that the key does not count as missing."""
 
@@ -40,6 +46,8 @@ class Document:
     """Paths whose value already has a problem, so that its stand-in is not complained about as well."""
     unsound: set[Any] = field(default_factory=set)
     """Keys of the top level under which something stands twice, or is no key."""
+    partial: bool = False
+    """Not all of it could be read, so that what is not there may only be unread."""
 
     def place(self, path: KeyPath) -> str:
         """The place of ``path`` or of the nearest key above it."""
@@ -127,9 +135,13 @@ def _unreadable(path: Path, found: str, remedy: str) -> ConfigError:
 
 
 def read_document(name: str, text: str) -> Document:
-    """The YAML ``text`` of the file ``name``; what is wrong is in ``problems``, and then ``data`` may be incomplete."""
+    """The YAML ``text`` of the file ``name``; what is wrong is in ``problems``, and then ``data`` may be incomplete.
+
+    Of a text that is no YAML as a whole, each section of the top level is read by itself.
+    """
     document = Document(name)
-    _read(document, text, (), lambda line: f"{name}:{line}")
+    if not _read(document, text, (), lambda line: f"{name}:{line}"):
+        _read_sections(document, text)
     if document.data is None and not document.problems:
         document.problems.append(Problem("SKD-C01", name, "is empty", "start from a file in recipes/"))
     elif not isinstance(document.data, dict) and not document.problems:
@@ -153,12 +165,37 @@ def read_value(document: Document, text: str, path: KeyPath, place: str) -> Any:
     return part.data
 
 
-def _read(document: Document, text: str, path: KeyPath, place_of: Any) -> None:
+def _read_sections(document: Document, text: str) -> None:
+    """What of a broken text can be read: the problems of every section, and the sections that have none."""
+    parts = _TOP_LEVEL.split(text)
+    if len(parts) // 2 > MAX_SECTIONS or _CONTENT.search(parts[0]):
+        return
+    whole = Document(document.name, data={})
+    for start in range(1, len(parts), 2):
+        key, line = parts[start].rstrip(": "), sum(part.count("\n") for part in parts[:start])
+        section = Document(document.name)
+        read = _read(section, parts[start] + parts[start + 1], (), lambda n, line=line: f"{document.name}:{n + line}")
+        if not read or not isinstance(section.data, dict) or key in whole.data:
+            section.data, section.bad, section.unsound = {key: STAND_IN}, {(key,)}, {key}
+        whole.data |= section.data
+        for name in ("problems", "bad", "unsound", "places", "raw"):
+            known = getattr(whole, name)
+            (known.extend if name == "problems" else known.update)(getattr(section, name))
+    if whole.problems:
+        # The first problem of the whole is among these, at the same line or told better.
+        document.problems[:] = whole.problems
+    document.data, document.partial = whole.data or None, True
+    document.bad, document.unsound, document.places, document.raw = whole.bad, whole.unsound, whole.places, whole.raw
+
+
+def _read(document: Document, text: str, path: KeyPath, place_of: Any) -> bool:
+    """Whether the text is YAML within the limits; the reason why not is in the problems."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             document.data = _Builder(document, loader, place_of).build(node, path)
+        return True
     except _Refused as error:
         document.problems.append(Problem(error.code, place_of(error.line), error.found, error.remedy))
     except yaml.MarkedYAMLError as error:
@@ -167,6 +204,7 @@ def _read(document: Document, text: str, path: KeyPath, place_of: Any) -> None:
         # PyYAML's reader: its message would repeat the character, which may do harm on a terminal.
         found = "holds a character that YAML does not allow"
         document.problems.append(Problem("SKD-C02", document.name, found, "remove control characters"))
+    return False
 
 
 def _syntax(error: yaml.MarkedYAMLError, place_of: Any) -> Problem:

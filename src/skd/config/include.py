@@ -85,6 +85,7 @@ def _lay_over(below: Document, above: Document) -> None:
     """Put ``above`` over ``below``, in place."""
     below.problems += above.problems
     below.unsound |= above.unsound
+    below.partial |= above.partial
     if isinstance(above.data, dict):
         below.bad |= above.bad
         below.data = _merged(below, (), below.data, above.data)

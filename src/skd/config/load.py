@@ -157,9 +157,12 @@ def _validated(document: Document) -> tuple[RunConfig | None, list[ErrorDetails]
         return RunConfig.model_validate(document.data), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-    found = [problem_of(detail, document) for detail in details if detail["type"] != "contradictions"]
+    told = [detail for detail in details if detail["type"] != "contradictions"]
+    if document.partial:
+        told = [detail for detail in told if detail["type"] != "missing" or len(detail["loc"]) > 1]
+    found = [problem_of(detail, document) for detail in told]
     document.problems.extend(dict.fromkeys(problem for problem in found if problem is not None))
-    for contradiction in contradictions(document.data):
+    for contradiction in () if document.partial else contradictions(document.data):
         place = document.place(contradiction.path)
         document.problems.append(Problem("SKD-C10", place, contradiction.found, contradiction.remedy))
     return None, details

@@ -113,6 +113,8 @@ class TrainConfig(Section):
     """Padded tokens per forward and backward; lower it when memory runs out."""
     gradient_checkpointing: Flag = False
     """Less memory for about a third more time."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """fsdp2 cuts the trained weights, gradients and moments into shards, one for each process."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the training forward; master weights are float32 in both."""
     validate_every: Count | None = 100

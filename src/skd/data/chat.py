@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from skd.data.frames import ChatFrame, Encoded, Frame, Refusal, TrainOn
+from skd.data.encoding import Encoding, LongPrompt, Refusals
+from skd.data.frames import ChatFrame, Frame, Refusal, TrainOn
 from skd.data.prompt_template import Template
 from skd.data.rows import Row
+from skd.data.spool import TokenLists
 from skd.data.templates import require_template
-from skd.errors import ConfigError, DataError, ModelError, Problem
+from skd.errors import ConfigError, ModelError, Problem
 from skd.types import Prompts
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["encode_prompts", "encode_set"]
 
-logger = logging.getLogger(__name__)
-
 Chat = Literal["auto", "always", "never"]
-LongPrompt = Literal["error", "skip", "truncate_left"]
 
 
 def encode_prompts(
@@ -54,16 +52,10 @@ def encode_prompts(
     rows with and without response side by side (SKD-D04), and prompts over ``max_prompt_tokens`` (SKD-D08);
     ConfigError for a system text that no template could place (SKD-C10).
     """
-    frame = _frame(tokenizer, stop_id, chat, system)
-    encoded = _encoded(rows, frame, train_on)
-    ids = [row.prompt for row in encoded]
-    _check_rows(rows, ids)
-    _tell_special_text(rows, frame)
-    kept = _fit(rows, ids, frame, train_on, max_prompt_tokens, on_long_prompt)
-    references = [encoded[i].reference or [] for i in kept] if rows and rows[0].response is not None else None
-    masks = [encoded[i].mask or [True] * len(encoded[i].reference or []) for i in kept]
-    masked = any(encoded[i].mask is not None for i in kept)
-    return Prompts(list(kept.values()), list(kept), references, masks if masked else None)
+    encoding = Encoding(_frame(tokenizer, stop_id, chat, system), train_on, max_prompt_tokens, on_long_prompt)
+    for row in rows:
+        encoding.add(row)
+    return encoding.finished()
 
 
 def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, stop_id: int) -> Prompts:
@@ -83,9 +75,9 @@ def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Da
     )
     if data.teacher_prompt is None:
         return prompts
-    filled = [_filled(Template(data.teacher_prompt), rows[number]) for number in prompts.sample_ids]
+    filled = (_filled(Template(data.teacher_prompt), rows[number]) for number in prompts.sample_ids)
     frame = _frame(tokenizer, stop_id, data.chat, data.system)
-    return replace(prompts, teacher_ids=[row.prompt for row in _encoded(filled, frame, data.train_on)])
+    return replace(prompts, teacher_ids=_prompt_ids(filled, frame, data.train_on))
 
 
 def _filled(template: Template, row: Row) -> Row:
@@ -109,22 +101,14 @@ def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system:
         raise ModelError(Problem(refusal.code, "data.chat", refusal.found, refusal.remedy)) from None
 
 
-def _encoded(rows: Sequence[Row], frame: Frame, train_on: TrainOn) -> list[Encoded]:
-    """Every row as ids. Raises ModelError for all rows that do not fit the frame, by kind."""
-    encoded: list[Encoded] = []
-    refused: dict[tuple[str, str], list[str]] = {}
-    for i, row in enumerate(rows):
-        try:
-            encoded.append(frame.encode(row, train_on))
-        except Refusal as refusal:
-            refused.setdefault((refusal.code, refusal.remedy), []).append(f"row {i}: {refusal.found}")
-    problems = [
-        Problem(code, "data.chat", f"{len(found)} of {len(rows)} rows do not fit, first {found[0]}", remedy)
-        for (code, remedy), found in refused.items()
-    ]
-    if problems:
-        raise ModelError(problems)
-    return encoded
+def _prompt_ids(rows: Iterable[Row], frame: Frame, train_on: TrainOn) -> TokenLists:
+    """The prompt of every row. Raises ModelError for all rows that do not fit the frame."""
+    ids, refusals = TokenLists(), Refusals()
+    for row in rows:
+        with refusals.noting():
+            ids.append(frame.encode(row, train_on).prompt)
+    refusals.require_none()
+    return ids
 
 
 def _uses_template(tokenizer: PreTrainedTokenizerBase, chat: Chat, system: str | None) -> bool:
@@ -138,55 +122,3 @@ def _uses_template(tokenizer: PreTrainedTokenizerBase, chat: Chat, system: str |
             Problem("SKD-C10", "data.system", found, "leave data.system out or write it into the prompts")
         )
     return uses
-
-
-def _check_rows(rows: Sequence[Row], ids: Sequence[list[int]]) -> None:
-    empty = [i for i, prompt in enumerate(ids) if not prompt]
-    problems = []
-    if empty:
-        found = f"{len(empty)} of {len(rows)} prompts have no tokens, first in row {empty[0]}"
-        problems.append(Problem("SKD-D05", "data", found, "fill or remove these rows"))
-    missing = [i for i, row in enumerate(rows) if row.response is None]
-    if 0 < len(missing) < len(rows):
-        found = f"{len(missing)} of {len(rows)} rows have no response, first row {missing[0]}"
-        problems.append(Problem("SKD-D04", "data", found, "give all rows a response or none"))
-    if problems:
-        raise DataError(problems)
-
-
-def _tell_special_text(rows: Sequence[Row], frame: Frame) -> None:
-    spelt = [special for row in rows if (special := frame.special_text(row))]
-    if spelt:
-        logger.warning(
-            "%d of %d rows spell a special token, such as %s; it is tokenised as ordinary text",
-            len(spelt),
-            len(rows),
-            spelt[0],
-        )
-
-
-def _fit(
-    rows: Sequence[Row], ids: Sequence[list[int]], frame: Frame, train_on: TrainOn, limit: int, policy: LongPrompt
-) -> dict[int, list[int]]:
-    """The prompts that are kept, by row number, none longer than ``limit``."""
-    long = {i for i, prompt in enumerate(ids) if len(prompt) > limit}
-    if not long:
-        return dict(enumerate(ids))
-    longest = max(long, key=lambda i: len(ids[i]))
-    found = (
-        f"{len(long)} of {len(rows)} prompts are longer than {limit} tokens; the longest, row {longest}, "
-        f"has {len(ids[longest])}"
-    )
-    if policy == "error":
-        remedy = "raise data.max_prompt_tokens, or set data.on_long_prompt to skip or truncate_left"
-        raise DataError(Problem("SKD-D08", "data.max_prompt_tokens", found, remedy))
-    logger.warning("%s; data.on_long_prompt: %s", found, policy)
-    if policy == "skip":
-        kept = {i: prompt for i, prompt in enumerate(ids) if i not in long}
-    else:
-        kept = {i: frame.shortened(rows[i], train_on, limit) if i in long else prompt for i, prompt in enumerate(ids)}
-    if not kept or not all(kept.values()):
-        raise DataError(
-            Problem("SKD-D08", "data.max_prompt_tokens", f"{found}; nothing is left of them", "raise the limit")
-        )
-    return kept

@@ -1,4 +1,5 @@
-"""The tasks whose rows come from files: the paper's four (Xu et al. 2025, arXiv 2410.11325, section 4) and one's own.
+"""The tasks whose rows come from files: the paper's four (Xu et al. 2025, arXiv 2410.11325, section 4), programs, and
+one's own.
 
 A task is a value: how rows become prompts and references, where responses stop, how long they may be, and the measure.
 """
@@ -14,7 +15,7 @@ from skd.errors import ConfigError, Problem
 
 __all__ = ["FILE_TASKS", "METRICS", "FileTask", "ItemScore", "MetricName", "Shape", "translation"]
 
-MetricName = Literal["exact", "number", "math", "rouge", "translation"]
+MetricName = Literal["exact", "number", "math", "rouge", "translation", "code", "completion"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 """What can be measured; ``skd.evaluate.metrics`` says how."""
 
@@ -110,6 +111,28 @@ _MATH = FileTask(
 )
 
 
+_PROGRAM_PROMPT = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+    "```\n{prompt}\n```"
+)
+_PROGRAM_ENDS = ("\nif __name__", "\ndef main(", "\nprint(")
+_HUMANEVAL = FileTask(
+    name="humaneval",
+    shapes=_shapes((_PROGRAM_PROMPT, "{canonical_solution}")),
+    metric="code",
+    max_prompt_tokens=2048,
+    max_new_tokens=768,
+)
+"""EvalPlus's files of problems, with its instruction and its ends (arXiv 2305.01210, release 0.3.1)."""
+_HUMANEVAL_BARE = replace(
+    _HUMANEVAL,
+    name="humaneval_bare",
+    shapes=_shapes(("{prompt}", "{canonical_solution}")),
+    metric="completion",
+    stop_strings=(*_PROGRAM_ENDS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
+)
+
+
 def translation(pair: str = "Assamese-English") -> FileTask:
     """Translation from the first language of ``pair`` to the second: ``German-English``. The paper's pair by default.
 
@@ -142,5 +165,10 @@ FILE_TASKS: Mapping[str, FileTask] = {
     "dialogsum_bare": replace(_DIALOGSUM, name="dialogsum_bare", shapes=_shapes(("{dialogue}", "{summary}"))),
     "translation": translation(),
     "math": _MATH,
+    "humaneval": _HUMANEVAL,
+    "mbpp": replace(_HUMANEVAL, name="mbpp"),
+    # The prompt alone, for a model that completes texts.
+    "humaneval_bare": _HUMANEVAL_BARE,
+    "mbpp_bare": replace(_HUMANEVAL_BARE, name="mbpp_bare", stop_strings=(*_PROGRAM_ENDS, '\n"""', "\nassert")),
 }
 """The tasks by name. ``translation:GERMAN-ENGLISH`` and files of one's own come on top (``skd.data.find_task``)."""

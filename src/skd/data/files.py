@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from skd.data.records import Record, RowProblems, kind_of, names_of
 from skd.data.shapes import text_fields
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["file_records"]
 
+MAX_ROW_BYTES = 1 << 24
+"""Of one line; a row of 1 MB is nothing strange."""
+MAX_JSON_BYTES = 1 << 28
+"""Of a file that is read as a whole."""
 RELEASED = "instances"
 """The key that holds the rows in the files of the paper's code."""
 
@@ -59,17 +63,36 @@ def _json_lines_records(path: Path, problems: RowProblems) -> Iterator[Record]:
     # Lines end at \n only: str.splitlines would also cut at characters such as U+2028, which are legal inside JSON.
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(file), start=1):
             try:
+                if len(line) > MAX_ROW_BYTES:
+                    raise _too_long(f"{path}:{number}")
                 text = _decode(line, path, number, offset).rstrip()
                 if text:
                     yield f"{path}:{number}", _parse(text, path, "write one JSON object per line", number)
             except DataError as error:
                 problems.add(error.problems[0])
-            offset += len(line)
+            offset = file.tell()
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long only as much as shows that it is."""
+    while line := file.readline(MAX_ROW_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_ROW_BYTES + 1)
+        yield line
+
+
+def _too_long(place: str) -> DataError:
+    found = f"the row has more than {MAX_ROW_BYTES >> 20} MiB"
+    return DataError(Problem("SKD-D17", place, found, "shorten or remove it; no model reads so much at once"))
 
 
 def _json_records(path: Path, field: str | None) -> Iterator[Record]:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        found = f"has more than {MAX_JSON_BYTES >> 20} MiB, and a .json file is read as a whole"
+        raise DataError(Problem("SKD-D17", str(path), found, "write one object per line into a .jsonl file"))
     remedy = "correct it; a file with one object per line is named .jsonl"
     value, prefix = _parse(_decode(path.read_bytes(), path), path, remedy), str(path)
     if isinstance(value, dict):
@@ -95,7 +118,7 @@ def _under(value: dict[str, Any], field: str | None, path: Path) -> Any:
 
 
 def _csv_records(path: Path, source: FileSource) -> Iterator[Record]:
-    _decode(path.read_bytes(), path)
+    _require_utf8(path)
     # Fields are text: guessing types would turn the response "42" into a number and "NA" into nothing.
     texts = dict.fromkeys(text_fields(source), str)
     return _table_records(path, "csv", {"converters": texts, "keep_default_na": False, "encoding": "utf-8-sig"})
@@ -120,6 +143,17 @@ def _table_records(path: Path, kind: str, options: dict[str, Any]) -> Iterator[R
         cause = str(error.__cause__ or error).strip().splitlines()
         found = f"not readable as {kind}: {cause[0] if cause else type(error).__name__}"
         raise DataError(Problem("SKD-D02", str(path), found, "write the file again")) from None
+
+
+def _require_utf8(path: Path) -> None:
+    """Raises DataError (SKD-D03) at the first byte that is no UTF-8; the file is not held in memory."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(_lines(file), start=1):
+            if len(line) > MAX_ROW_BYTES:
+                raise _too_long(f"{path}:{number}")
+            _decode(line, path, number, offset)
+            offset = file.tell()
 
 
 def _decode(data: bytes, path: Path, line: int = 1, offset: int = 0) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ __all__ = ["hub_records", "name_of"]
 
 logger = logging.getLogger(__name__)
 
+RETRY_SECONDS = (1.0, 3.0)
+"""Waits before the second and the third attempt."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -41,20 +44,36 @@ def hub_records(source: HubSource) -> Iterator[Record]:
 def _rows(source: HubSource) -> Any:
     import datasets  # type: ignore[import-untyped]  # heavy, and needed here only
 
-    try:
-        # The prefix keeps a directory of the same name on this machine from being taken for the data set.
-        rows = datasets.load_dataset(
-            f"hf://datasets/{source.id}",
-            source.config,
-            split=source.split,
-            revision=source.revision,
-            keep_in_memory=False,
-            trust_remote_code=False,
-        )
-    except Exception as error:  # Whatever the client, its transport and the file systems under it raise.
-        raise _refusal(source, error) from error
+    for seconds in (*RETRY_SECONDS, None):
+        try:
+            rows = _loaded(source)
+            break
+        except Exception as error:  # whatever the client, its transport and the file systems under it raise
+            refusal = _refusal(source, error)
+            if seconds is None or datasets.config.HF_HUB_OFFLINE or not _passing(refusal):
+                raise refusal from error
+            time.sleep(seconds)
     _require_revision(source, rows)
     return rows
+
+
+def _passing(refusal: SkdError) -> bool:
+    """Whether it may be different a little later: a network or a Hub that did not answer."""
+    return any("the Hub was not reached" in problem.found for problem in refusal.problems)
+
+
+def _loaded(source: HubSource) -> Any:
+    import datasets
+
+    # The prefix keeps a directory of the same name on this machine from being taken for the data set.
+    return datasets.load_dataset(
+        f"hf://datasets/{source.id}",
+        source.config,
+        split=source.split,
+        revision=source.revision,
+        keep_in_memory=False,
+        trust_remote_code=False,
+    )
 
 
 def _require_revision(source: HubSource, rows: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["batch_at", "order"]
 
@@ -17,8 +18,12 @@ def order(seed: int, epoch: int, n: int) -> list[int]:
 
     Rows are sorted by raw Philox words keyed by (seed, epoch), which NumPy keeps stable across versions and platforms.
     """
+    return [int(i) for i in _permutation(seed, epoch, n)]
+
+
+def _permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
-    return [int(i) for i in np.argsort(words, kind="stable")]
+    return np.argsort(words, kind="stable")
 
 
 def batch_at(position: int, batch_size: int, n: int, seed: int) -> list[tuple[int, int]]:
@@ -30,9 +35,9 @@ def batch_at(position: int, batch_size: int, n: int, seed: int) -> list[tuple[in
     if position < 0 or batch_size < 0 or n < 1:
         raise ValueError(f"position {position}, batch_size {batch_size} and n {n} must be >= 0, >= 0 and >= 1")
     samples = [divmod(sample, n) for sample in range(position, position + batch_size)]
-    return [(epoch, _cached_order(seed, epoch, n)[place]) for epoch, place in samples]
+    return [(epoch, int(_cached_order(seed, epoch, n)[place])) for epoch, place in samples]
 
 
 @lru_cache(maxsize=4)
-def _cached_order(seed: int, epoch: int, n: int) -> tuple[int, ...]:
-    return tuple(order(seed, epoch, n))
+def _cached_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    return _permutation(seed, epoch, n)

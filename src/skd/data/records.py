@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,24 +23,27 @@ class RowProblems:
     def __init__(self, place: str) -> None:
         self._place = place
         self._kinds: dict[tuple[str, str], list[Problem]] = {}
-        self._places: set[str] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._last = ""
+        self.num_rows = 0
+        """Rows with a problem; a row may have several, which are added one after the other."""
 
     def add(self, problem: Problem) -> None:
-        self._kinds.setdefault((problem.code, problem.remedy), []).append(problem)
-        self._places.add(problem.place)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows with a problem; a row may have several."""
-        return len(self._places)
+        kind = (problem.code, problem.remedy)
+        self._counts[kind] += 1
+        if self._counts[kind] <= SHOWN:
+            self._kinds.setdefault(kind, []).append(problem)
+        self.num_rows += problem.place != self._last
+        self._last = problem.place
 
     def shown(self) -> Sequence[Problem]:
         """What the user is told, in the order of the source."""
         shown: list[Problem] = []
         for (code, remedy), problems in self._kinds.items():
-            shown += problems[:SHOWN]
-            if len(problems) > SHOWN:
-                found = f"{len(problems) - SHOWN} more rows like these, {len(problems)} in all"
+            shown += problems
+            count = self._counts[code, remedy]
+            if count > SHOWN:
+                found = f"{count - SHOWN} more rows like these, {count} in all"
                 shown.append(Problem(code, self._place, found, remedy))
         return shown
 

@@ -20,6 +20,8 @@ __all__ = ["Fields", "Messages", "TaskRows", "shape_of", "text_fields"]
 
 logger = logging.getLogger(__name__)
 
+MAX_CHARACTERS = 1 << 24
+"""Of one text of a row."""
 _USUAL = (PROMPT, RESPONSE)
 _RELEASED = (("instruction", "response"), ("dialogue", "summary"))
 """Fields of the files of the paper's code."""
@@ -174,6 +176,10 @@ def _text(place: str, name: str, kind: str, text: Any, problems: RowProblems) ->
         return None
     if not text.strip():
         problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", f"fill or remove the rows without {kind!r}"))
+        return None
+    if len(text) > MAX_CHARACTERS:
+        found = f"field {name!r} has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+        problems.add(Problem("SKD-D17", place, found, "shorten or remove it; no model reads so much at once"))
         return None
     bad = next((i for i, character in enumerate(text) if character == "\0" or "\ud800" <= character <= "\udfff"), None)
     if bad is not None:

@@ -6,34 +6,43 @@ with different responses stay different rows.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from skd.data.files import file_records
 from skd.data.hub import hub_records, name_of
 from skd.data.records import Record, RowProblems, kind_of
 from skd.data.rows import Row
 from skd.data.shapes import Fields, Messages, TaskRows, shape_of
+from skd.data.spool import Rows
 from skd.data.tasks import TASKS
 from skd.errors import DataError, Problem
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skd.config import FileSource, HubSource, TaskSource
 
     Source = FileSource | HubSource | TaskSource
 
-__all__ = ["OnBadRow", "OnLeak", "leak", "load_rows", "load_sets", "tell_leak"]
+__all__ = ["OnBadRow", "OnLeak", "digests", "leak", "load_rows", "load_sets", "tell_leak"]
 
 logger = logging.getLogger(__name__)
+
+MAX_ROWS = 100_000_000
+"""Of all sources of a set; a row takes eight bytes of memory and the rest of it space on disk."""
 
 OnBadRow = Literal["error", "skip"]
 OnLeak = Literal["warn", "error"]
 
 
-def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_least: int = 1) -> list[Row]:
+def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_least: int = 1) -> Sequence[Row]:
     """The rows of all sources, one source after the other and each in its own order.
 
     Of each source, the first ``share`` of its rows is used, as in the alignment-handbook's ``dataset_mixer``.
@@ -44,11 +53,12 @@ def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_l
     text (SKD-D03), wrong fields (SKD-D04), empty texts (SKD-D05), too few rows (SKD-D12), a data set with a script
     (SKD-D15). Raises RemoteError when the Hub does not give a data set (SKD-D16).
     """
-    rows: list[Row] = []
-    problems: list[Problem] = []
+    rows, problems = Rows(), list[Problem]()
     for source in sources:
         try:
-            rows += _shared(source, _source_rows(source, on_bad_row))
+            before = len(rows)
+            _add_rows(rows, source, on_bad_row)
+            rows.cut(before + _share(source, len(rows) - before))
         except DataError as error:
             problems += error.problems
     if problems:
@@ -60,9 +70,9 @@ def load_rows(sources: Sequence[Source], *, on_bad_row: OnBadRow = "error", at_l
     return rows
 
 
-def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[list[Row]]:
+def load_sets(*sets: Sequence[Source], on_bad_row: OnBadRow = "error") -> list[Sequence[Row]]:
     """``load_rows`` of each set, with the problems of all in one DataError; a set without sources has no rows."""
-    loaded: list[list[Row]] = []
+    loaded: list[Sequence[Row]] = []
     problems: list[Problem] = []
     for sources in sets:
         try:
@@ -86,16 +96,29 @@ def tell_leak(train: Sequence[Row], validation: Sequence[Row], on_leak: OnLeak) 
 
 def leak(train: Sequence[Row], validation: Sequence[Row]) -> Problem | None:
     """Validation rows that are training rows too, response included (SKD-D07); None where there are none."""
-    trained = {row: i for i, row in reversed([*enumerate(train)])}
-    leaked = [i for i, row in enumerate(validation) if row in trained]
+    trained = digests(train)
+    order = np.argsort(trained, kind="stable")
+    places = np.searchsorted(trained, digests(validation), sorter=order)
+    pairs = [(i, int(order[place])) for i, place in enumerate(places) if place < len(order)]
+    leaked = [(i, other) for i, other in pairs if validation[i] == train[other]]
     if not leaked:
         return None
-    first = leaked[0]
+    first, other = leaked[0]
     found = (
         f"{len(leaked)} of {len(validation)} rows are training rows too, first row {first}, which is training row "
-        f"{trained[validation[first]]}"
+        f"{other}"
     )
     return Problem("SKD-D07", "data.validation", found, "take them out of one of the two")
+
+
+def digests(rows: Sequence[Row], *, whole: bool = True) -> NDArray[np.uint64]:
+    """64 bits of each row, or of its prompt with what stands before it: eight bytes in the place of a text."""
+
+    def digest(row: Row) -> int:
+        text = repr(row if whole else (row.context, row.prompt)).encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+    return np.fromiter(map(digest, rows), dtype=np.uint64, count=len(rows))
 
 
 def _place(source: Source) -> str:
@@ -104,26 +127,31 @@ def _place(source: Source) -> str:
     return source.path if source.kind == "file" else name_of(source)
 
 
-def _source_rows(source: Source, on_bad_row: OnBadRow) -> list[Row]:
+def _add_rows(rows: Rows, source: Source, on_bad_row: OnBadRow) -> None:
+    """Put the rows of a source behind those that are there."""
     if source.kind == "task":
-        return TASKS[source.name].rows(source.split, source.size, source.seed)
-    problems = RowProblems(_place(source))
+        rows.extend(TASKS[source.name].rows(source.split, source.size, source.seed))
+        return
+    problems, before = RowProblems(_place(source)), len(rows)
     records = file_records(source, problems) if source.kind == "file" else hub_records(source)
-    rows = _rows(islice(records, source.limit), source, problems)
-    if problems.num_rows and (on_bad_row == "error" or not rows):
+    for row in _rows(islice(records, source.limit), source, problems):
+        rows.append(row)
+        if len(rows) > MAX_ROWS:
+            found, remedy = f"more than {MAX_ROWS:,} rows", "set limit or share, or train from several files in turn"
+            raise DataError(Problem("SKD-D17", _place(source), found, remedy))
+    none = len(rows) == before
+    if problems.num_rows and (on_bad_row == "error" or none):
         raise DataError(problems.shown())
     if problems.num_rows:
         listed = "\n".join(str(problem) for problem in problems.shown())
         logger.warning("%s: left out as data.on_bad_row says skip: %d\n%s", _place(source), problems.num_rows, listed)
-    if not rows:
+    if none:
         raise DataError(
             Problem("SKD-D01", _place(source), "the file holds no rows", "give a file with at least one row")
         )
-    return rows
 
 
-def _rows(records: Iterable[Record], source: FileSource | HubSource, problems: RowProblems) -> list[Row]:
-    rows: list[Row] = []
+def _rows(records: Iterable[Record], source: FileSource | HubSource, problems: RowProblems) -> Iterator[Row]:
     shape: Fields | Messages | TaskRows | None = None
     for place, record in records:
         if not isinstance(record, dict):
@@ -136,14 +164,14 @@ def _rows(records: Iterable[Record], source: FileSource | HubSource, problems: R
         shape = shape or shape_of(source, record)
         row = shape.row(place, record, problems)
         if row is not None:
-            rows.append(row)
-    return rows
+            yield row
 
 
-def _shared(source: Source, rows: list[Row]) -> list[Row]:
+def _share(source: Source, num_rows: int) -> int:
+    """How many of a source's rows are used."""
     # Exact: 0.29 of 100 rows are 29, and 28 in floating point.
-    used = int(Fraction(str(source.share)) * len(rows))
+    used = int(Fraction(str(source.share)) * num_rows)
     if used == 0:
-        found = f"share {source.share} of {len(rows)} rows is not one row"
+        found = f"share {source.share} of {num_rows} rows is not one row"
         raise DataError(Problem("SKD-D12", _place(source), found, "raise share or add rows"))
-    return rows[:used]
+    return used

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +17,16 @@ from torch import Tensor
 
 from skd.engines.answers import dense_logits, packed, scored, unpacked
 from skd.engines.transport import Call, Limits, Transport
-from skd.errors import ModelError, Problem, RemoteError
+from skd.errors import ConfigError, ModelError, Problem, RemoteError
 from skd.files import canonical
 from skd.recorded import PROBE_TOLERANCE, close_probes
+from skd.sampling.gate import Gate
+from skd.sampling.gates import SwitchOnce, TopK
 from skd.sampling.judge import Opening
 from skd.sampling.slots import Places, Slots
 from skd.sampling.warp import CutWarp, draw
 from skd.sampling.writer import Judged, Written
+from skd.schedule import ends
 from skd.text import visible
 from skd.types import TopEvidence
 
@@ -102,7 +105,9 @@ class ServerTeacher:
         return {**self._counts, "teacher_retries": self.transport.retries}
 
     def open(self, opening: Opening) -> ServerJudge:
-        """Raises RemoteError (SKD-R08) when the server now holds another model."""
+        """Raises RemoteError (SKD-R08) when the server now holds another model, ConfigError for a gate that must know
+        more than it tells."""
+        _require_known(opening.gate, self.server.top)
         self.require_same()
         warp = CutWarp(opening.warp.temperature, opening.warp.top_p, self.server.top)
         return ServerJudge(self, warp)
@@ -135,8 +140,15 @@ class ServerTeacher:
         ]
 
     def probe_anew(self) -> None:
-        """Ask for the probe and remember it."""
-        self.probe = self._probed()
+        """Ask for the probe and remember it. Raises RemoteError where fewer log-probs are told than asked for."""
+        try:
+            self.probe = self._probed()
+        except RemoteError as error:
+            (problem,) = error.problems
+            if "logprobs" not in problem.found:
+                raise
+            remedy = f"start the server with --max-logprobs {self.server.top}, or lower teacher.top_logprobs"
+            raise RemoteError(replace(problem, remedy=remedy)) from error
 
     def require_same(self) -> None:
         """Raises RemoteError (SKD-R08) when the fixed ids have other log-probs than at first."""
@@ -229,6 +241,17 @@ class ServerJudge:
             blocks.append(drafts[row][: max(room, 0)])
             seen.append(len(prefix) if length else 0)
         return prefixes, blocks, seen
+
+
+def _require_known(gate: Gate, top: int) -> None:
+    found = ""
+    if isinstance(gate, TopK) and max(ends(gate.k)) > top:
+        found = f"has k {max(ends(gate.k))}, and the server tells {top} ids"
+    if isinstance(gate, SwitchOnce):
+        found = f"needs the whole distribution, and the server tells {top} ids"
+    if found:
+        remedy = "take a smaller k, raise teacher.top_logprobs, or name a teacher model"
+        raise ConfigError(Problem("SKD-R05", type(gate).__name__, found, remedy))
 
 
 def _require_version(transport: Transport) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -32,19 +34,22 @@ class EvaluateOptions:
     seed: int = 0
     slots: int = 64
     long_prompts: Literal["error", "truncate_left"] = "error"
+    engine: Literal["skd", "vllm"] = "skd"
     teacher: str | None = None
     drafter: bool = False
     drafter_before: str | None = None
     draft_block: int | None = None
     comet: str | None = None
     comet_model: str = "Unbabel/wmt22-comet-da"
+    evalplus: str | None = None
 
 
 def measure(model: str, options: EvaluateOptions) -> None:
     """Measure a model on all tasks and print a line for every score."""
     choices = choices_of(options)
     require_known(choices)
-    _require_teacher(options)
+    _require_fitting(options)
+    from skd.evaluate.code import EvalPlus
     from skd.evaluate.comet import Comet
     from skd.evaluate.extra import Drafters
     from skd.evaluate.ranks import Ranks
@@ -59,9 +64,11 @@ def measure(model: str, options: EvaluateOptions) -> None:
         choices,
         _outs(options.out, choices),
         decoding,
+        engine=options.engine,
         teacher=options.teacher,
         drafters=Drafters(options.draft_block or Drafters.block, timed, options.drafter_before),
         comet=comet,
+        evalplus=None if options.evalplus is None else EvalPlus(options.evalplus),
         show_progress=True,
         ranks=ranks,
     )
@@ -112,20 +119,37 @@ def _files(names: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def _require_teacher(options: EvaluateOptions) -> None:
-    """A draft model drafts for a teacher. Raises ConfigError (SKD-C10) where none is given."""
-    given = {
+def _require_fitting(options: EvaluateOptions) -> None:
+    """A draft model drafts for a teacher, in this package's own sampler. Raises ConfigError (SKD-C10, SKD-E15)."""
+    drafts = {
         "--drafter": options.drafter,
         "--drafter-before": options.drafter_before,
         "--draft-block": options.draft_block,
     }
     problems = [
         Problem("SKD-C10", name, "is given, and there is no teacher to draft for", "add --teacher MODEL")
-        for name, value in given.items()
+        for name, value in drafts.items()
         if value and options.teacher is None
     ]
+    if options.engine == "vllm":
+        alone = {"--teacher": options.teacher is not None, "WORLD_SIZE": int(os.environ.get("WORLD_SIZE", "1")) > 1}
+        problems += [
+            Problem("SKD-C10", name, "is given, and vLLM writes alone, in one process", "leave it or --engine out")
+            for name, given in alone.items()
+            if given
+        ]
     if problems:
         raise ConfigError(problems)
+    if options.engine == "vllm":
+        _require_vllm()
+
+
+def _require_vllm() -> None:
+    """Raises ConfigError (SKD-E15) where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        found = "vLLM is not installed in this environment"
+        remedy = "make one that has both (docs/evaluation.md, vLLM), or leave --engine out"
+        raise ConfigError(Problem("SKD-E15", "--engine vllm", found, remedy))
 
 
 def _outs(out: Path | None, choices: Sequence[Choice]) -> list[Path | None]:

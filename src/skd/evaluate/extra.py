@@ -1,11 +1,12 @@
-"""What is measured besides a task's own metric: COMET, closeness to the teacher, use as its draft model."""
+"""What is measured besides a task's own metric: COMET, tests of programs, closeness to the teacher, drafting for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from skd.evaluate.code import EvalPlus
 from skd.evaluate.comet import Comet
 from skd.evaluate.prompts import Decoding, encoded
 from skd.evaluate.scores import Score
@@ -34,25 +35,37 @@ class Drafters:
 
 @dataclass(frozen=True)
 class Extra:
-    """``students``: pairs of the teacher and each student that drafts, by what follows the names of their scores."""
+    """``students``: pairs of the teacher and each student that drafts, by what follows the names of their scores; the
+    evaluated one has nothing there. Empty without a teacher."""
 
     comet: Comet | None = None
+    evalplus: EvalPlus | None = None
     students: Mapping[str, Pair] = field(default_factory=dict)
     drafters: Drafters = Drafters()
 
-    def scores(self, pair: Pair, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
-        """COMET of translations; closeness to the teacher on the references, and as its draft model."""
+    def provenance(self) -> dict[str, Any]:
+        """The teacher, and every student that is not the evaluated one."""
+        if not self.students:
+            return {}
+        before = {f"model{suffix}": each.provenance["student"] for suffix, each in self.students.items() if suffix}
+        return {"teacher": self.students[""].provenance["teacher"], **before}
+
+    def scores(self, work: Workload, responses: Sequence[str], decoding: Decoding) -> dict[str, Score]:
+        """COMET of translations; tests of programs; closeness to the teacher on the references, and drafting for it."""
         scores: dict[str, Score] = {}
+        if self.evalplus is not None and self.evalplus.applies(work):
+            scores |= self.evalplus.scores(work, responses)
         if self.comet is not None and self.comet.applies(work):
             scores["comet"] = self.comet.score(work, responses)
         if self.students:
-            scores |= self._against_teacher(pair, work, decoding)
+            scores |= self._against_teacher(work, decoding)
         return scores
 
-    def _against_teacher(self, pair: Pair, work: Workload, decoding: Decoding) -> dict[str, Score]:
+    def _against_teacher(self, work: Workload, decoding: Decoding) -> dict[str, Score]:
         from skd.evaluate.drafter import Drafting, drafter, drafter_speed
         from skd.evaluate.teacher import fidelity
 
+        pair = self.students[""]
         prompts = encoded(pair, work, decoding, references=True)
         drafted = prompts.select(range(min(DRAFTED_ITEMS, len(prompts))))
         drafting = Drafting(

@@ -16,6 +16,7 @@ from skd.data.file_tasks import FileTask, ItemScore
 from skd.data.rows import Row
 from skd.errors import ConfigError, Problem
 from skd.evaluate.answers import last_boxed, last_number, number_after_marks, stated_answer
+from skd.evaluate.code import Code
 from skd.evaluate.corpus import Rouge, Translation
 from skd.evaluate.grader import Grader
 from skd.evaluate.scores import Finding, Score, mean_score, share_score
@@ -129,6 +130,8 @@ _BUILDERS: Mapping[str, Callable[[FileTask, Grader], Metric]] = {
     "math": lambda task, grader: MathMatch(grader),
     "rouge": lambda task, grader: Rouge(),
     "translation": lambda task, grader: Translation(),
+    "code": lambda task, grader: Code(),
+    "completion": lambda task, grader: Code(completes=True),
 }
 _NEEDED = {"rouge": ("rouge_score", "rouge-score"), "translation": ("sacrebleu", "sacrebleu")}
 """Metric -> module and package that it cannot do without."""

@@ -1,17 +1,17 @@
-"""The rows of a workload as token ids, as the model's own chat template has them."""
+"""The rows of a workload as token ids, as the model's own chat template has them, and how responses are written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
+from transformers import PreTrainedTokenizerBase
+
+from skd.data.chat import encode_prompts
 from skd.evaluate.workload import Workload
 from skd.types import Prompts
 
-if TYPE_CHECKING:
-    from skd.models.pair import Pair
-
-__all__ = ["Decoding", "encoded"]
+__all__ = ["Decoding", "Reader", "encoded"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,32 @@ class Decoding:
     """What happens to a prompt above the task's cap."""
 
 
-def encoded(pair: Pair, work: Workload, decoding: Decoding, references: bool = False) -> Prompts:
-    """All prompts of a workload, on demand with their references. Raises DataError for one that is too long."""
-    if work.max_prompt_tokens is None and not references:
-        return pair.encode([row.prompt for row in work.rows])
-    from skd.data.chat import encode_prompts
+class Reader(Protocol):
+    """What a prompt must be known for: a pair, or a model that another engine holds."""
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's own."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Positions that the model was built for."""
+        ...
+
+    @property
+    def end_id(self) -> int:
+        """The stop id appended to references."""
+        ...
+
+
+def encoded(reader: Reader, work: Workload, decoding: Decoding, references: bool = False) -> Prompts:
+    """All prompts of a workload, on demand with their references. Raises DataError for one that is too long."""
+    capped = work.max_prompt_tokens is not None
     return encode_prompts(
         [row if references else replace(row, response=None) for row in work.rows],
-        pair.tokenizer,
-        max_prompt_tokens=work.max_prompt_tokens or pair.context,
-        on_long_prompt=decoding.long_prompts,
-        stop_id=pair.end_id,
+        reader.tokenizer,
+        max_prompt_tokens=work.max_prompt_tokens or reader.context,
+        on_long_prompt=decoding.long_prompts if capped or references else "error",
+        stop_id=reader.end_id,
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from skd.data.rows import Split
+from skd.evaluate.code import Code, EvalPlus, by_hand, write_samples
 from skd.evaluate.comet import Comet
+from skd.evaluate.engines import Engine, Sampler
 from skd.evaluate.extra import Drafters, Extra
 from skd.evaluate.grade import open_grader
 from skd.evaluate.progress import progress
@@ -18,17 +21,16 @@ from skd.evaluate.ranks import Ranks
 from skd.evaluate.samples import Sample, Samples
 from skd.evaluate.scores import Finding, Score, item_score
 from skd.evaluate.workload import Choice, Workload, workload
-from skd.sampling import AcceptAll, Warp, interleave
 from skd.text import require_writable, shortened, visible
 from skd.types import Prompts
 from skd.versions import commit, versions
 
 if TYPE_CHECKING:
-    import torch
-
     from skd.models.pair import Pair
 
 __all__ = ["Decoding", "EvaluationResult", "evaluate", "evaluate_tasks"]
+
+logger = logging.getLogger(__name__)
 
 CHUNKS = 4
 """Batches of ``slots`` prompts between two writes of the samples: more keeps the slots fuller, fewer loses less."""
@@ -125,23 +127,27 @@ def evaluate_tasks(
     model: Pair | str | Path,
     choices: Sequence[Choice],
     outs: Sequence[Path | None],
-    decoding: Decoding | None = None,
+    decoding: Decoding = Decoding(),  # noqa: B008 - a value
     *,
+    engine: Literal["skd", "vllm"] = "skd",
     teacher: str | Path | None = None,
     drafters: Drafters = Drafters(),  # noqa: B008 - a value
     comet: Comet | None = None,
+    evalplus: EvalPlus | None = None,
     show_progress: bool = False,
     ranks: Ranks = Ranks(),  # noqa: B008 - a value
 ) -> Iterator[EvaluationResult]:
     """Measure one model on several tasks, loaded once; all of them are checked before that. See ``evaluate``.
 
+    engine: who writes: this package's own sampler, or vLLM (``skd.evaluate.vllm``), which takes no teacher.
     teacher: a model to compare it with, token by token, besides (``skd.evaluate.teacher``).
     drafters: what to measure of it as the teacher's draft model (``skd.evaluate.drafter``).
+    evalplus: runs the programs of code tasks; without it they are only written.
     ranks: the processes that share the items, all of which call this; the main one alone writes files, and alone
-    measures against the teacher and by COMET.
+    measures against the teacher, by COMET and by EvalPlus.
     """
     if not ranks.is_main:
-        outs, comet, show_progress = [None] * len(outs), None, False
+        outs, comet, evalplus, show_progress = [None] * len(outs), None, None, False
     for out in outs:
         if out is not None:
             require_writable(out)
@@ -149,15 +155,22 @@ def evaluate_tasks(
         workloads = [workload(choice, grader) for choice in choices]
         if comet is not None:
             comet.require([work for work in workloads if work.task])
-        pair = _loaded(model, teacher if ranks.is_main else None, ranks.device)
-        students = _students(pair, drafters) if teacher is not None and ranks.is_main else {}
-        extra = Extra(comet, students, drafters)
+        if evalplus is not None:
+            evalplus.require(workloads)
+        writer, students = _opened(model, teacher if ranks.is_main else None, drafters, engine, decoding, ranks)
+        extra = Extra(comet, evalplus, students, drafters)
         for work, out in zip(workloads, outs, strict=True):
-            yield _measured(pair, work, out, decoding or Decoding(), extra, show_progress, ranks)
+            yield _measured(writer, work, out, decoding, extra, show_progress, ranks)
 
 
 def _measured(
-    pair: Pair, work: Workload, out: Path | None, decoding: Decoding, extra: Extra, show_progress: bool, ranks: Ranks
+    engine: Engine,
+    work: Workload,
+    out: Path | None,
+    decoding: Decoding,
+    extra: Extra,
+    show_progress: bool,
+    ranks: Ranks,
 ) -> EvaluationResult:
     settings = {
         "temperature": decoding.temperature,
@@ -167,11 +180,11 @@ def _measured(
         "long_prompts": decoding.long_prompts,
         "stop_strings": list(work.stop_strings),
         "chat": "auto",
+        **engine.settings,
     }
     provenance = {
-        "model": pair.provenance["student"],
-        **({"teacher": pair.provenance["teacher"]} if extra.students else {}),
-        **{f"model{suffix}": each.provenance["student"] for suffix, each in extra.students.items() if suffix},
+        "model": engine.model,
+        **extra.provenance(),
         "decoding": settings,
         "data": work.data,
         "versions": versions(*work.metric.packages),
@@ -179,28 +192,38 @@ def _measured(
     }
     store = Samples(out, {key: provenance[key] for key in ("model", "decoding", "data")})
     started = time.perf_counter()
-    samples = _samples(pair, work, decoding, store, show_progress, ranks)
+    samples = _samples(engine, work, decoding, store, show_progress, ranks)
     seconds = time.perf_counter() - started
     responses = tuple(str(sample["response"]) for sample in samples)
     findings = tuple(dict(sample["finding"]) for sample in samples)
-    scores = {**work.metric.scores(work.rows, responses, findings), **extra.scores(pair, work, responses, decoding)}
+    own, added = work.metric.scores(work.rows, responses, findings), extra.scores(work, responses, decoding)
+    scores = {**added, **own} if isinstance(work.metric, Code) else {**own, **added}
     result = EvaluationResult(work.name, scores, responses, findings, seconds, provenance)
+    if out is not None and isinstance(work.metric, Code):
+        _keep_programs(out.with_suffix(".evalplus.jsonl"), work, responses, extra)
     store.finish([_flat(sample) for sample in samples], _summary(result, work.metric.counts(findings)))
     return result
 
 
+def _keep_programs(path: Path, work: Workload, responses: Sequence[str], extra: Extra) -> None:
+    write_samples(path, work, responses)
+    if extra.evalplus is None:
+        command = visible(by_hand(work, path))
+        logger.warning("%s: no program was run; --evalplus PROGRAM runs them, and so does: %s", work.name, command)
+
+
 def _samples(
-    pair: Pair, work: Workload, decoding: Decoding, store: Samples, show_progress: bool, ranks: Ranks
+    engine: Engine, work: Workload, decoding: Decoding, store: Samples, show_progress: bool, ranks: Ranks
 ) -> list[Sample]:
     """All samples, those of an earlier process first."""
-    prompts = encoded(pair, work, decoding)
+    prompts = encoded(engine.reader, work, decoding)
     samples = ranks.gathered(store.resume())
     with progress(work.name, len(work.rows), len(samples), show_progress) as advance:
         while len(samples) < len(work.rows):
             first = len(samples)
             chunk = range(first, min(first + CHUNKS * decoding.slots * ranks.size, len(work.rows)))
             mine = ranks.share(chunk)
-            new = ranks.gathered(_written(pair, work, prompts.select(mine), mine, decoding) if mine else [])
+            new = ranks.gathered(_written(engine, work, prompts.select(mine), mine, decoding) if mine else [])
             new.sort(key=lambda sample: int(sample["item"]))
             store.append(new)
             samples += new
@@ -208,30 +231,20 @@ def _samples(
     return samples
 
 
-def _written(pair: Pair, work: Workload, prompts: Prompts, items: Sequence[int], decoding: Decoding) -> list[Sample]:
-    rollout = interleave(
-        pair,
-        prompts,
-        gate=AcceptAll(),
-        student_warp=Warp(temperature=decoding.temperature),
-        max_new_tokens=work.max_new_tokens,
-        slots=decoding.slots,
-        stop_strings=work.stop_strings,
-        seed=decoding.seed,
-        evidence=False,
-    )
-    ids, cut = [response.tolist() for response in rollout.response_ids], rollout.truncated.tolist()
+def _written(
+    engine: Engine, work: Workload, prompts: Prompts, items: Sequence[int], decoding: Decoding
+) -> list[Sample]:
     return [
         {
             "item": item,
             "prompt": work.rows[item].prompt,
             "reference": work.rows[item].response,
-            "response": (response := work.cut(text)),
-            "ids": ids[i],
-            "truncated": cut[i],
-            "finding": work.metric.judge(work.rows[item], response),
+            "response": (text := work.cut(response.text)),
+            "ids": response.ids,
+            "truncated": response.truncated,
+            "finding": work.metric.judge(work.rows[item], text),
         }
-        for i, (item, text) in enumerate(zip(items, rollout.text(), strict=True))
+        for item, response in zip(items, engine.write(prompts, work, decoding), strict=True)
     ]
 
 
@@ -255,24 +268,31 @@ def _summary(result: EvaluationResult, counts: Mapping[str, int]) -> dict[str, A
     }
 
 
-def _loaded(model: Pair | str | Path, teacher: str | Path | None, device: str | torch.device) -> Pair:
-    if not isinstance(model, str | Path):
-        return model
+def _opened(
+    model: Pair | str | Path,
+    teacher: str | Path | None,
+    drafters: Drafters,
+    engine: Literal["skd", "vllm"],
+    decoding: Decoding,
+    ranks: Ranks,
+) -> tuple[Engine, dict[str, Pair]]:
+    """Who writes; and, with a teacher, the pairs whose students draft, by what follows the names of their scores."""
+    if engine == "vllm":
+        from skd.evaluate.vllm import open_vllm
+
+        assert isinstance(model, str | Path), "vLLM opens models itself"
+        return open_vllm(_student_of(model), decoding.slots), {}
+    from skd.evaluate.drafter import with_student
     from skd.models.pair import load_pair
 
-    return load_pair(teacher, _student_of(model), device=device)
+    pair = load_pair(teacher, _student_of(model), device=ranks.device) if isinstance(model, str | Path) else model
+    students = {} if teacher is None else {"": pair}
+    if students and drafters.before is not None:
+        students["_before"] = with_student(pair, _student_of(drafters.before))
+    return Sampler(pair), students
 
 
 def _student_of(model: str | Path) -> str | Path:
     """The finished student of a run directory; any other model as it is."""
     student = Path(model) / "student"
     return student if student.is_dir() else model
-
-
-def _students(pair: Pair, drafters: Drafters) -> dict[str, Pair]:
-    """The pairs whose students draft, by what follows the names of their scores."""
-    if drafters.before is None:
-        return {"": pair}
-    from skd.evaluate.drafter import with_student
-
-    return {"": pair, "_before": with_student(pair, _student_of(drafters.before))}

@@ -48,10 +48,10 @@ def item_score(finding: Finding) -> float:
     return float(next(iter(finding.values())))
 
 
-def share_score(right: Sequence[bool]) -> Score:
+def share_score(right: Sequence[bool], signature: str = "") -> Score:
     """The share of items that are right."""
     n = len(right)
-    return Score(sum(right) / n, wilson_interval(sum(right), n), n, "wilson")
+    return Score(sum(right) / n, wilson_interval(sum(right), n), n, "wilson", signature=signature)
 
 
 def mean_score(values: Sequence[float], is_share: bool = True, signature: str = "") -> Score:

@@ -117,6 +117,9 @@ def _nearest(value: str, known: Sequence[str]) -> str:
 def _from_file(choice: Choice, task: FileTask, grader: Grader) -> Workload:
     assert choice.data is not None
     metric = metric_of(task, grader)
+    if not choice.data or not choice.data.isprintable():
+        found = f"{choice.data!r} is no path: it is empty or holds control characters"
+        raise ConfigError(Problem("SKD-C12", "--data", found, "name the file of the rows"))
     rows = load_rows([FileSource(path=choice.data, task=choice.task, limit=choice.size)])
     _require_answers(rows, metric, choice.data)
     _warn_of_leaks(rows, choice.data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from skd.errors import ModelError, Problem
 from skd.model_files import reason
 from skd.models.adapters import merged
-from skd.models.load import without_progress_bars
+from skd.models.directory import write_model
 from skd.models.pair import Pair
 
 __all__ = ["export_student", "rehearse_export"]
@@ -24,18 +22,8 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
     Adapters are merged into the weights. The generation config holds every stop id, so that other tools stop where
     training stopped.
     """
-    target = Path(directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}-{os.getpid()}")
     pair.student.generation_config = _savable(pair.student.generation_config, sorted(pair.stop_ids))
-    with without_progress_bars():
-        merged(pair.student).save_pretrained(beside)
-    pair.tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(card, encoding="utf-8")
-    if target.exists():
-        shutil.rmtree(target)
-    beside.rename(target)
-    return target
+    return write_model(Path(directory), merged(pair.student), pair.tokenizer, card)
 
 
 def rehearse_export(config: PreTrainedConfig, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:

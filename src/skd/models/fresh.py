@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from skd.config import resolve_model_path
 from skd.data.tasks import TASKS
 from skd.data.words import build_tokenizer
-from skd.models.load import guarded, load_tokenizer, without_progress_bars
+from skd.models.directory import write_model
+from skd.models.load import guarded, load_tokenizer
 
 __all__ = ["write_fresh"]
 
@@ -33,11 +33,4 @@ def write_fresh(path: str, seed: int, directory: Path, words: str | None = None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    beside = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    with without_progress_bars():
-        model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    shutil.rmtree(directory, ignore_errors=True)
-    beside.rename(directory)
-    return directory
+    return write_model(directory, model, tokenizer)

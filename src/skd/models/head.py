@@ -30,8 +30,10 @@ def head_of(model: PreTrainedModel, vocab_size: int) -> Head:
     config = model.config.get_text_config()
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     bias = getattr(linear, "bias", None)
+    whole = len(linear.weight) == vocab_size
     return Head(
-        weight_VD=linear.weight[:vocab_size],
+        # The slice of a whole weight would be one more copy of its gradient.
+        weight_VD=linear.weight if whole else linear.weight[:vocab_size],
         bias_V=None if bias is None else bias[:vocab_size],
         scale=scale,
         softcap=getattr(config, "final_logit_softcapping", None),

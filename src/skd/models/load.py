@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, joined
 from skd.model_files import explain, model_files, require_directory
+from skd.models.directory import without_progress_bars
 from skd.models.quantized import quantized_loading, require_narrow, require_quantization
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "provenance",
     "require_rewindable",
     "require_whole",
-    "without_progress_bars",
 ]
 
 _REWINDABLE = frozenset({"full_attention", "sliding_attention"})
@@ -121,18 +121,6 @@ def guarded(name: str, path: str | Path, load: Any) -> Any:
             return load()
     except Exception as error:
         raise explain(name, path, error) from error
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """transformers' own bars stay off for the length of a block: skd shows one display of its own."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

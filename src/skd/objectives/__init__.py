@@ -3,13 +3,14 @@
 Pure functions over log-probabilities; nothing here knows a model class.
 """
 
-from skd.objectives.chunked import DEFAULT_BUDGET_BYTES, chunked_loss
+from skd.objectives.chunked import chunked_loss
+from skd.objectives.cut import DEFAULT_BUDGET_BYTES, Cut
 from skd.objectives.divergences import JSD, NLL, ForwardKL, ReverseKL, SkewKL, SkewReverseKL, TotalVariation, kl
 from skd.objectives.objective import Objective, Reduction
 from skd.objectives.sampled import PolicyGradient, SampledReverseKL
 from skd.objectives.streams import PerAuthor
 from skd.objectives.targets import Plain, Taid, Target, Veto
-from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs, top_evidence
+from skd.objectives.teacher import HiddenStates, TeacherView, TopLogProbs, fewer_ids, top_evidence
 from skd.objectives.tokens import ResponseTokens, TokenLoss, Tokens, log_probs
 from skd.objectives.weights import ByAuthor, TeacherTopK, TokenWeights
 
@@ -18,6 +19,7 @@ __all__ = [
     "JSD",
     "NLL",
     "ByAuthor",
+    "Cut",
     "ForwardKL",
     "HiddenStates",
     "Objective",
@@ -41,6 +43,7 @@ __all__ = [
     "TotalVariation",
     "Veto",
     "chunked_loss",
+    "fewer_ids",
     "kl",
     "log_probs",
     "top_evidence",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -13,7 +13,7 @@ from skd.errors import ConfigError, Problem
 from skd.objectives.tokens import log_probs
 from skd.types import Head, TopEvidence
 
-__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "prepared_head", "top_evidence"]
+__all__ = ["HiddenStates", "TeacherView", "TopLogProbs", "fewer_ids", "prepared_head", "top_evidence"]
 
 
 _CHUNK = 256
@@ -36,8 +36,15 @@ class TeacherView(Protocol):
         """bool [C]: whether the token written is among the teacher's ``k`` most probable."""
         ...
 
-    def prepared(self) -> TeacherView:
-        """The same for many slices: cut off from the graph, the head cast for autocast once."""
+    def prepared(self, chunk: int) -> TeacherView:
+        """The same for many ``read``s of at most ``chunk`` tokens: cut off from the graph, and cast for autocast once.
+
+        Each read may take the memory of the one before it.
+        """
+        ...
+
+    def read(self, rows: slice) -> TeacherView:
+        """The same for these tokens alone, with all that is dear to compute done."""
         ...
 
     def __len__(self) -> int:
@@ -51,13 +58,31 @@ class HiddenStates:
 
     hidden_ND: Tensor
     head: Head
+    space_CV: Tensor | None = field(default=None, repr=False)
+    """Where ``read`` puts the product with the head."""
+    product_NV: Tensor | None = field(default=None, repr=False)
+    """The product with the head, once it was read."""
 
     def __len__(self) -> int:
         return len(self.hidden_ND)
 
-    def prepared(self) -> HiddenStates:
-        """With the head in the dtype its product will run in."""
-        return HiddenStates(self.hidden_ND.detach(), prepared_head(self.head))
+    def prepared(self, chunk: int) -> HiddenStates:
+        """With the head in the dtype its product will run in, and room for it."""
+        head = prepared_head(self.head)
+        space_CV = head.weight_VD.new_empty(min(chunk, len(self)), len(head.weight_VD))
+        return HiddenStates(self.hidden_ND.detach(), head, space_CV)
+
+    @torch.no_grad()
+    def read(self, rows: slice) -> HiddenStates:
+        """With the logits of these tokens, but for what follows the product with the head."""
+        assert self.space_CV is not None, "prepared first"
+        hidden_CD = self.hidden_ND[rows]
+        return replace(self, hidden_ND=hidden_CD, product_NV=self.head.product(hidden_CD, self.space_CV))
+
+    def _logits(self, rows: slice) -> Tensor:
+        if self.product_NV is None:
+            return self.head.logits(self.hidden_ND[rows])
+        return self.head.logits_of(self.product_NV[rows])
 
     @torch.no_grad()
     def compare(
@@ -67,13 +92,13 @@ class HiddenStates:
         if len(self.head.weight_VD) != student_logp_CV.shape[-1]:
             sizes = f"{len(self.head.weight_VD)} ids and the student's {student_logp_CV.shape[-1]}"
             raise ValueError(f"teacher's head has {sizes}; cut both first")
-        logp_CV = log_probs(self.head.logits(self.hidden_ND[rows]), temperature)
+        logp_CV = log_probs(self._logits(rows), temperature)
         return student_logp_CV, logp_CV, _at(logp_CV, written_C)
 
     @torch.no_grad()
     def among_top(self, written_C: Tensor, k: int, rows: slice) -> Tensor:
         """By the raw logits, as the gate does; ties count as among."""
-        logits_CV = self.head.logits(self.hidden_ND[rows])
+        logits_CV = self._logits(rows)
         return _at(logits_CV, written_C) >= logits_CV.topk(min(k, logits_CV.shape[-1]), dim=-1).values[:, -1]
 
 
@@ -94,9 +119,13 @@ class TopLogProbs:
     def __len__(self) -> int:
         return len(self.ids_NK)
 
-    def prepared(self) -> TopLogProbs:
+    def prepared(self, chunk: int) -> TopLogProbs:
         """Itself."""
         return self
+
+    def read(self, rows: slice) -> TopLogProbs:
+        """What is known of these tokens."""
+        return TopLogProbs(self.ids_NK[rows], self.logp_NB[rows], self.written_logp_N[rows])
 
     def compare(
         self, student_logp_CV: Tensor, written_C: Tensor, temperature: float, rows: slice
@@ -121,15 +150,14 @@ def _bucketed(logp_CV: Tensor, ids_CK: Tensor) -> Tensor:
     return torch.cat([logp_CV.gather(-1, ids_CK), others_C1.masked_fill(without_C1, -math.inf)], dim=-1)
 
 
-def prepared_head(head: Head, weight_grad: bool = False, bias_grad: bool = False) -> Head:
-    """The head cut off from the graph and in the dtype its product will run in, its parts leaves where asked."""
+def prepared_head(head: Head) -> Head:
+    """The head cut off from the graph and in the dtype its product will run in."""
     weight_VD = head.weight_VD.detach()
     bias_V = None if head.bias_V is None else head.bias_V.detach()
     if torch.is_autocast_enabled(weight_VD.device.type):
         dtype = torch.get_autocast_dtype(weight_VD.device.type)
         weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
-    weight_VD.requires_grad_(weight_grad)
-    return replace(head, weight_VD=weight_VD, bias_V=None if bias_V is None else bias_V.requires_grad_(bias_grad))
+    return replace(head, weight_VD=weight_VD, bias_V=bias_V)
 
 
 @torch.no_grad()
@@ -141,6 +169,18 @@ def top_evidence(teacher: HiddenStates, written_N: Tensor, k: int) -> TopEvidenc
         return TopEvidence(written_N.new_zeros(0, k), torch.zeros(0, k + 1), torch.zeros(0))
     ids, logps, written = zip(*parts, strict=True)
     return TopEvidence(torch.cat(ids), torch.cat(logps), torch.cat(written))
+
+
+def fewer_ids(evidence: TopEvidence, k: int) -> TopEvidence:
+    """The same of the ``k`` most probable ids; the others join the bucket of the rest.
+
+    Raises ConfigError (SKD-C07) where fewer are known.
+    """
+    if evidence.ids_LK.shape[1] < k:
+        found = f"is {k}, and the teacher's server tells {evidence.ids_LK.shape[1]}"
+        raise ConfigError(Problem("SKD-C07", "top_k", found, "ask for fewer, or raise teacher.top_logprobs"))
+    rest_L1 = evidence.logp_LB[:, k:].logsumexp(-1, keepdim=True)
+    return TopEvidence(evidence.ids_LK[:, :k], torch.cat([evidence.logp_LB[:, :k], rest_L1], -1), evidence.written_L)
 
 
 def _top_evidence(teacher: HiddenStates, written_N: Tensor, k: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,8 +8,6 @@ library versions on the same kind of CPU give the same weights.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import transformers
 from skd.data.rows import Row
 from skd.data.tasks import TASKS
 from skd.data.words import build_tokenizer
+from skd.models.directory import write_model
 from skd.quickstart.tiny import Recipe, build_model, exact_match, train
 
 __all__ = ["ASSETS", "make"]
@@ -70,7 +69,7 @@ def make(out: Path, task_name: str, role: str) -> float:
     test = task.rows("test", TEST_ROWS, TEST_SEED)
     score = exact_match(model, tokenizer, task, test)
     card = _card(task_name, role, test[0], model.num_parameters(), len(tokenizer), score)
-    _save(out / task_name / role, model, tokenizer, card)
+    write_model(out / task_name / role, model, tokenizer, card)
     return score
 
 
@@ -100,23 +99,6 @@ def _how(recipe: Recipe) -> str:
         f"  cross-entropy on response and end token, AdamW, learning rate {recipe.lr:g} with warm-up and linear decay\n"
         f"  planned for {recipe.schedule} steps."
     )
-
-
-def _save(
-    directory: Path,
-    model: transformers.PreTrainedModel,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    card: str,
-) -> None:
-    """Whole or absent: written beside, then renamed over what was there."""
-    beside = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(beside, directory)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

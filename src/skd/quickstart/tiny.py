@@ -12,9 +12,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from skd.data.rows import Row
 from skd.data.tasks import Task
-from skd.data.words import MAX_POSITIONS
 
-__all__ = ["Recipe", "build_model", "exact_match", "train"]
+__all__ = ["Recipe", "build_model", "exact_match", "random_llama", "train"]
 
 WARMUP_STEPS = 20
 IGNORED = -100
@@ -39,18 +38,26 @@ class Recipe:
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama with random weights that depend on the recipe's seed only; heads of 16 to 32 dimensions, untied head."""
-    torch.manual_seed(recipe.seed)
+    """The untrained model of a recipe, with an untied head."""
+    return random_llama(tokenizer, hidden=recipe.hidden, layers=recipe.layers, seed=recipe.seed)
+
+
+def random_llama(
+    tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int, seed: int, tied: bool = False
+) -> LlamaForCausalLM:
+    """A Llama with four heads for the ids and the longest text of ``tokenizer``, with random weights that depend on
+    the seed only."""
+    torch.manual_seed(seed)
     special_ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        intermediate_size=3 * recipe.hidden,
-        num_hidden_layers=recipe.layers,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=False,
+        max_position_embeddings=tokenizer.model_max_length,
+        tie_word_embeddings=tied,
         **special_ids,
     )
     model = LlamaForCausalLM(config)

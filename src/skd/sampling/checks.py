@@ -38,9 +38,9 @@ def require_prompts(prompts: Prompts, response_lengths: Sequence[int], context: 
     problems: list[Problem] = []
     for name, ids in (("prompt", prompts.ids), ("teacher's prompt", prompts.teacher_ids)):
         if ids is not None:
-            places = [f"{name} {row}" for row in prompts.sample_ids]
-            problems += filter(None, (_unreadable(*row, vocab_size) for row in zip(places, ids, strict=True)))
-            problems += _too_long(places, ids, response_lengths, context)
+            rows = zip(prompts.sample_ids, ids, strict=True)
+            problems += filter(None, (_unreadable(f"{name} {row}", inside, vocab_size) for row, inside in rows))
+            problems += _too_long(name, prompts.sample_ids, ids, response_lengths, context)
     if problems:
         raise DataError(problems)
 
@@ -55,7 +55,7 @@ def _unreadable(place: str, ids: Sequence[int], vocab_size: int) -> Problem | No
 
 
 def _too_long(
-    places: Sequence[str], prompts: Sequence[Sequence[int]], response_lengths: Sequence[int], context: int
+    name: str, rows: Sequence[int], prompts: Sequence[Sequence[int]], response_lengths: Sequence[int], context: int
 ) -> list[Problem]:
     sums = [len(ids) + length for ids, length in zip(prompts, response_lengths, strict=True)]
     over = [row for row, length in enumerate(sums) if length > context]
@@ -66,7 +66,7 @@ def _too_long(
     others = f" ({len(over)} of {len(sums)} prompts do)" if len(sums) > 1 else ""
     found = f"prompt {arithmetic} tokens exceed the context of {context}{others}"
     remedy = "shorten the prompts, or the response by max_new_tokens"
-    return [Problem("SKD-D09", places[longest], found, remedy)]
+    return [Problem("SKD-D09", f"{name} {rows[longest]}", found, remedy)]
 
 
 def not_finite(request: Request, role: str) -> NumericsError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from skd.sampling.gate import Gate
 from skd.sampling.slots import Places, Slots
 from skd.sampling.warp import Warp
 from skd.sampling.writer import Judged, Written
@@ -23,6 +24,7 @@ __all__ = ["Connectable", "Judge", "Opening", "TeacherEngine"]
 class Opening:
     """What a teacher must know of the rollout that it is to judge."""
 
+    gate: Gate
     warp: Warp
     """What its tokens are drawn through."""
     num_slots: int

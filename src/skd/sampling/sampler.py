@@ -78,7 +78,7 @@ class Sampler:
             self._student = self._opened(pair.sampling_student, pair.student_form, self._capacity(longest))
         if gate.judges:
             longest = max((len(request.teacher_prompt) for request in requests), default=1)
-            opening = Opening(settings.teacher_warp, len(self._slots.held), self._capacity(longest))
+            opening = Opening(gate, settings.teacher_warp, len(self._slots.held), self._capacity(longest))
             self._teacher = pair.required_engine.open(opening)
         self._offset_G = torch.arange(self._block, device=pair.device)
         self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)

@@ -100,9 +100,10 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def remove_stale(run_dir: Path) -> list[str]:
-    """Remove what killed saves left in ``checkpoints``; returns the names. Call it under the run's lock."""
-    directory = run_dir / "checkpoints"
-    stale = sorted(directory.glob(".tmp-*")) if directory.is_dir() else []
+    """Remove what writes that were killed left in a run directory; returns the names. Call it under the run's lock."""
+    inside = [run_dir, run_dir / "checkpoints", run_dir / "tokens"]
+    # A link may lead out of the run.
+    stale = [path for folder in inside if not folder.is_symlink() for path in sorted(folder.glob(".tmp-*"))]
     for path in stale:
         remove(path)
     return [path.name for path in stale]

@@ -27,6 +27,7 @@ from skd.train.checkpoint import TrainState, disk_faults, load, read_state, requ
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
+from skd.train.peers import as_one
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
@@ -108,8 +109,8 @@ def train(
         DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
-        RemoteError: the teacher's server was lost, and a checkpoint was saved; or the finished student could not be
-            pushed, and is whole in the run's directory.
+        RemoteError: another process of the run (SKD-P02) or the teacher's server was lost; or the finished student
+            could not be pushed, and is whole in the run's directory.
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
@@ -123,8 +124,9 @@ def train(
     shown = Display(enabled=display and accelerator.is_main_process)
     for warning in checked.warnings:
         shown.say(warning)
-    config = _with_seed(config, accelerator, shown)
-    with RunLock(run_dir) if accelerator.is_main_process else nullcontext(), StopSignal() as stop:
+    lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
+    with as_one(accelerator, run_dir), lock, StopSignal() as stop:
+        config = _with_seed(config, accelerator, shown)
         checkpoint = find_start(run_dir, config, resume, shown.say, allow)
         if checkpoint and isinstance(prompts, Prompts):
             _require_same_rows(checkpoint, prompts)  # before weights are read
@@ -242,7 +244,7 @@ def _make_ready(run: Run, shown: Display) -> None:
     """Tidy the run directory, make sure of room for two checkpoints, and write its config file."""
     if run.is_main:
         for name in remove_stale(run.run_dir):
-            shown.say(f"removed {name}, left by an interrupted save")
+            shown.say(f"removed {name}, left by an interrupted write")
         require_space(run.run_dir, student_tensors(run.pair.student), average_tensors(run.pair))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
 
@@ -275,7 +277,8 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     _require_same_rows(checkpoint, run.prompts)
     restore_student(run.pair.student, weights, checkpoint)
     moments = restore_average(run.pair, moments, checkpoint)
-    restore_optimizer(run.optimizer, run.pair.student, moments, checkpoint)
+    run.spread.reloaded()
+    restore_optimizer(run.optimizer, run.spread.learner.student, moments, checkpoint, run.spread.like)
     run.pair.sync()
     return replace(
         now,
@@ -318,10 +321,10 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
+    moments = run.spread.whole(optimizer_tensors(run.optimizer, run.spread.learner.student))
     if run.is_main:
-        student = run.pair.student
-        weights = student_tensors(student)
-        moments = optimizer_tensors(run.optimizer, student) | average_tensors(run.pair)
+        weights = student_tensors(run.pair.student)
+        moments |= average_tensors(run.pair)
         config_yaml, keep = dump_config(run.config), run.config.train.keep
         persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch.distributed import is_initialized
 from transformers import PreTrainedModel
 
 from skd.check.prompts import longest_responses
@@ -23,12 +24,14 @@ from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
 from skd.engines import VllmServer, server_of
+from skd.errors import ConfigError, Problem
 from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
+from skd.train.spread import MakeLoss, Replicated, Sharded, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
 
@@ -68,8 +71,11 @@ def prepare(
         _checkpoint_activations(pair.student)
     for part in (train_set, held_out):
         _require_fitting(config, pair, part)
-    loss = StudentLoss(pair, objective, config.train.precision)
-    optimizer = adamw(pair.student, config)
+
+    def loss_of(learner: Pair) -> StudentLoss:
+        return StudentLoss(learner, objective, config.train.precision)
+
+    spread = _spread(config)(pair, loss_of, accelerator)
     # At another temperature than the rollout's the two log-probs could not be compared.
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
     # Stored evidence cannot be computed again.
@@ -84,10 +90,20 @@ def prepare(
         validation=held_out,
         total_steps=config.train.num_steps(len(train_set)),
         accelerator=accelerator,
-        module=accelerator.prepare_model(loss),
-        loss=loss,
-        optimizer=optimizer,
+        spread=spread,
+        loss=loss_of(pair),
+        optimizer=adamw(spread.learner.student, config),
     )
+
+
+def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, Accelerator], Spread]:
+    if config.train.sharding == "none":
+        return Replicated.over
+    if not is_initialized():
+        found = f"is {config.train.sharding}, and there is one process"
+        remedy = "start several with torchrun, or write none"
+        raise ConfigError(Problem("SKD-P09", "train.sharding", found, remedy))
+    return Sharded.over
 
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:

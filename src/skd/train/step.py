@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from skd.data.batching import micro_batches
 from skd.data.order import batch_at
@@ -77,7 +75,7 @@ def train_step(run: Run, step: int) -> StepReport:
     Raises NumericsError (SKD-T01) before the update when the loss or the gradient norm is not finite, ResourceError
     (SKD-T12) when memory runs out, and Interrupted while responses are sampled when a signal arrives.
     """
-    settings, student = run.config.train, run.pair.student
+    settings = run.config.train
     started, cpu_started = time.perf_counter(), time.process_time()
     used = _usage(run)
     rollout, epochs, sample_ids = roll_out_step(run, step)
@@ -88,13 +86,13 @@ def train_step(run: Run, step: int) -> StepReport:
         metrics, grad_norm = _gradients(run, step, rollout, clock)
     refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
     if settings.clip_norm is not None:
-        clip_grads_with_norm_(student.parameters(), settings.clip_norm, torch.tensor(grad_norm))
+        run.spread.clip(settings.clip_norm, grad_norm)
     factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * factor
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    run.pair.updated()
+    run.spread.updated()
     point("step")
 
     clock.lap("optimiser")
@@ -118,7 +116,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
     count = run.largest(max(len(batches), 1))
     sums = _Sums()
     run.optimizer.zero_grad(set_to_none=True)
-    with run.pair.training():
+    with run.spread.learner.training():
         for index in range(count):
             rows = batches[index] if index < len(batches) else []
             clock.lap("data")
@@ -126,18 +124,17 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
             clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
             torch.manual_seed(_dropout_seed(settings.known_seed, step, index, run.rank))
-            with nullcontext() if index == count - 1 else run.accelerator.no_sync(run.module):
+            with run.spread.backward_of(last=index == count - 1):
                 clock.lap("data")
-                loss = run.module(batch)
+                loss = run.spread.module(batch)
                 clock.lap("forward")
                 # Times the ranks, because the wrapper averages gradients over them.
                 run.accelerator.backward(loss.loss * (run.world_size / total_weight))
             clock.lap("backward")
             sums.add(loss, batch.tokens.author_N)
             point("backward")
-    gradients = [parameter.grad for parameter in run.pair.student.parameters() if parameter.grad is not None]
     metrics = _metrics(run, rollout, sums, total_weight) | {"padding": padding(rollout, batches)}
-    return metrics, float(get_total_norm(gradients))
+    return metrics, run.spread.grad_norm()
 
 
 def redo_step(run: Run, dump: Path) -> tuple[float, float]:

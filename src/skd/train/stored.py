@@ -17,13 +17,13 @@ from skd.types import Prompts
 __all__ = ["open_sets", "prompts_of", "require_evidence"]
 
 
-def open_sets(*sets: Sequence[DataSource], on_bad_row: OnBadRow = "error") -> list[list[Row] | StoredResponses]:
+def open_sets(*sets: Sequence[DataSource], on_bad_row: OnBadRow = "error") -> list[Sequence[Row] | StoredResponses]:
     """The rows of each set as text, or its stored responses as they are; a set without sources has no rows.
 
     Raises DataError with the problems of all sets.
     """
     texts = [[source for source in sources if source.kind != "responses"] for sources in sets]
-    rows: list[list[Row] | StoredResponses] = [*load_sets(*texts, on_bad_row=on_bad_row)]
+    rows: list[Sequence[Row] | StoredResponses] = [*load_sets(*texts, on_bad_row=on_bad_row)]
     for number, sources in enumerate(sets):
         for source in sources:
             if source.kind == "responses":

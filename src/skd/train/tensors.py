@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -78,8 +78,17 @@ def optimizer_tensors(optimizer: AdamW, student: nn.Module) -> dict[str, Tensor]
     }
 
 
-def restore_optimizer(optimizer: AdamW, student: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put saved AdamW state back. Raises CheckpointError (SKD-K05) on a name that the model lacks, or half a state."""
+def restore_optimizer(
+    optimizer: AdamW,
+    student: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: Path,
+    like: Callable[[Tensor, Tensor], Tensor] = lambda moment, parameter: moment.to(parameter.device, copy=True),
+) -> None:
+    """Put saved AdamW state back, each moment as ``like(moment, parameter)``.
+
+    Raises CheckpointError (SKD-K05) on a name that the model lacks, or half a state.
+    """
     parameters = dict(student.named_parameters())
     saved = {name.partition(".")[2] for name in tensors}
     _require_same(
@@ -90,10 +99,10 @@ def restore_optimizer(optimizer: AdamW, student: nn.Module, tensors: Mapping[str
         moments = {slot: tensors[f"{slot}.{name}"] for slot in ("exp_avg", "exp_avg_sq")}
         for moment in moments.values():
             _require_shape(name, moment, parameter, source)
-        # AdamW keeps its step counter on the CPU, unless it is captured or fused; ours is neither.
+        # AdamW keeps its step counter on the CPU, unless it is captured or fused on another device; ours is neither.
         optimizer.state[parameter] = {
             "step": tensors[f"step.{name}"].clone(),
-            **{slot: moment.to(parameter.device, copy=True) for slot, moment in moments.items()},
+            **{slot: like(moment, parameter) for slot, moment in moments.items()},
         }
 
 

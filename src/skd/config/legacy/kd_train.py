@@ -260,7 +260,7 @@ _SECTIONS: Mapping[str, Handler] = {
             "num_processes": _processes,
             "main_process_port": unread("give it to accelerate launch --main_process_port"),
             "user": used_elsewhere,
-            "wandb_proj": unread("metrics are in metrics.jsonl and TensorBoard"),
+            "wandb_proj": unread("for Weights & Biases add train.trackers=[wandb]; metrics are in metrics.jsonl, too"),
         }
     ),
     "exec_params": _walk(

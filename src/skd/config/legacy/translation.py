@@ -18,7 +18,7 @@ class Translation:
 
     def __init__(self, old: Document) -> None:
         self._old = old
-        self.new = Document(old.name, data={}, problems=old.problems)
+        self.new = Document(old.name, data={}, problems=old.problems, partial=old.partial)
         self.notes: list[str] = []
         """One line for every key that changes nothing here, with what to do instead."""
 
