@@ -1,6 +1,7 @@
 """A model's score is that of its own greedy responses, and a result says what it rests on."""
 
 import json
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
@@ -144,4 +145,4 @@ def test_a_model_directory_answers_as_its_own_greedy_generation(model_dir):
         ids = model.generate(prompt, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
         assert response == tokenizer.decode(ids, skip_special_tokens=True)
     assert result.provenance["model"]["path"] == str(model_dir)
-    assert result.provenance["versions"]["torch"] == torch.__version__
+    assert result.provenance["versions"]["torch"] == version("torch")
