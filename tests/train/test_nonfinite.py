@@ -13,7 +13,9 @@ from tests.train.conftest import open_run
 
 @pytest.mark.parametrize("method", ["sft", "skd", "on_policy"])
 def test_the_dump_gives_the_loss_and_the_gradient_of_the_step_bit_by_bit(settings, method):
-    run = open_run(settings(method=method))
+    config = settings(method=method)
+    config["sampling"] = {**config.get("sampling", {}), "evidence": "recompute"}
+    run = open_run(config)
     train_step(run, 0)
     dump = run.run_dir / "nonfinite-step-1.json"
     weights = {name: parameter.detach().clone() for name, parameter in run.pair.student.named_parameters()}
@@ -23,7 +25,7 @@ def test_the_dump_gives_the_loss_and_the_gradient_of_the_step_bit_by_bit(setting
             parameter.copy_(weights[name])
     write_dump(run, dump, 1, report.metrics["loss"], report.metrics["grad_norm"], report.rollout)
 
-    later = open_run(settings(method=method))
+    later = open_run(config)
     assert redo_step(later, dump) == (report.metrics["loss"], report.metrics["grad_norm"])
 
 

@@ -138,10 +138,11 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
 
 
 def redo_step(run: Run, dump: Path) -> tuple[float, float]:
-    """Take the step of a dump ``nonfinite-step-N.json`` once more: its loss and gradient norm, bit by bit.
+    """Take the step of a dump ``nonfinite-step-N.json`` once more: its loss and gradient norm.
 
     ``run`` is of the same configuration and the same ranks; its student gets the weights of the dump, and the
-    gradients, to look at. No update is made.
+    gradients, to look at. No update is made. The bits are those of the step unless the sampler kept the teacher's
+    evidence: that is computed again, which rounds otherwise.
     """
     step, rollout = restored_dump(run, dump)
     metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
