@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import weakref
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
@@ -38,11 +39,11 @@ class Spool(Sequence[Item], Generic[Item]):
         self._file: int | None = None
         self.extend(items)
 
-    def _packed(self, item: Item) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def _packed(self, item: Item) -> bytes: ...
 
-    def _unpacked(self, data: bytes) -> Item:
-        raise NotImplementedError
+    @abstractmethod
+    def _unpacked(self, data: bytes) -> Item: ...
 
     def append(self, item: Item) -> None:
         """Add an item. Raises ResourceError (SKD-K03) when the temporary file cannot be written."""
