@@ -7,7 +7,8 @@ from skd.engines.transport import Limits
 from tests.engines.stand_in import StandIn, serving
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
-SHORT = Limits(connect=1.0, silence=0.5, total=5.0, tries=3)
+PATIENT = Limits(connect=10.0, silence=60.0, total=120.0, tries=3)
+"""A busy machine must not look like a silent server: each try that is given up costs the server one more answer."""
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +29,4 @@ def server():
 
 @pytest.fixture
 def served_pair(server, directory):
-    return skd.load_pair(skd.VllmServer(server.url, top=20, limits=SHORT), directory / "student", device="cpu")
+    return skd.load_pair(skd.VllmServer(server.url, top=20, limits=PATIENT), directory / "student", device="cpu")

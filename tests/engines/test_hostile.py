@@ -10,7 +10,7 @@ import skd
 from skd.engines.transport import TOKEN_VARIABLE, Call, Limits, Transport
 from skd.errors import ConfigError, ModelError, NumericsError, RemoteError
 from skd.types import Prompts
-from tests.engines.conftest import SHORT
+from tests.engines.conftest import PATIENT
 from tests.engines.stand_in import StandIn, serving, stall
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -121,6 +121,8 @@ PASSING = {
 @pytest.mark.parametrize("kind", PASSING)
 def test_a_fault_that_passes_changes_no_response(served_pair, server, kind):
     whole = write(served_pair)
+    if kind == "stalls":
+        served_pair.engine.transport.limits = Limits(silence=1.0, total=60.0, tries=5)
     start = server.completions
     server.fault = lambda handler, number, answer: (
         PASSING[kind](handler, number, answer) if number - start in (2, 5) else answer
@@ -131,13 +133,12 @@ def test_a_fault_that_passes_changes_no_response(served_pair, server, kind):
 
 
 @pytest.mark.parametrize("kind", ["500", "not JSON", "hangs up", "stalls"])
-def test_a_fault_that_stays_ends_within_the_deadline(server, directory, kind):
-    limits = Limits(connect=1.0, silence=0.2, total=1.5, tries=4)
-    pair = skd.load_pair(skd.VllmServer(server.url, top=20, limits=limits), directory / "student", device="cpu")
+def test_a_fault_that_stays_ends_within_the_deadline(served_pair, server, kind):
+    served_pair.engine.transport.limits = Limits(connect=1.0, silence=0.2, total=1.5, tries=4)
     server.fault = PASSING[kind]
     started = time.monotonic()
     with pytest.raises(RemoteError, match=r"SKD-R0[23]"):
-        write(pair)
+        write(served_pair)
     # Not how fast, but that it ends: a stand-in that stalls does so for 3 seconds a try.
     assert time.monotonic() - started < 30
 
@@ -162,11 +163,11 @@ def test_an_answer_beyond_its_size_is_not_read(server):
     server.fault = lambda handler, number, answer: b" " * 100_000
     body = {"model": "teacher", "prompt": [2, 3], "max_tokens": 1, "prompt_logprobs": 2}
     with pytest.raises(RemoteError, match="SKD-R13"):
-        Transport(server.url, SHORT).one(Call("/v1/completions", body, max_bytes=10_000))
+        Transport(server.url, PATIENT).one(Call("/v1/completions", body, max_bytes=10_000))
 
 
 def connect(url, directory, **keys):
-    server = skd.VllmServer(url, **{"top": 20, "limits": SHORT, **keys})
+    server = skd.VllmServer(url, **{"top": 20, "limits": PATIENT, **keys})
     return skd.load_pair(server, directory / "student", device="cpu")
 
 

@@ -13,7 +13,7 @@ from skd.engines.vllm import VllmServer
 from skd.errors import CheckpointError, RemoteError
 from skd.generate import generate_responses
 from skd.responses import open_responses
-from tests.engines.conftest import SHORT
+from tests.engines.conftest import PATIENT
 from tests.engines.stand_in import StandIn, serving
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.train.conftest import ROWS, end_state
@@ -33,7 +33,7 @@ def settings(url, directory, output, method="skd", **train):
 
 def train(config, directory, teacher=None):
     pair = skd.load_pair(
-        teacher or VllmServer(config["teacher"]["url"], top=64, limits=SHORT), directory / "student", device="cpu"
+        teacher or VllmServer(config["teacher"]["url"], top=64, limits=PATIENT), directory / "student", device="cpu"
     )
     return skd.train(config, pair=pair, prompts=ROWS, validation=ROWS, display=False)
 
@@ -123,7 +123,7 @@ def test_stored_responses_hold_what_the_server_told(server, directory, tmp_path)
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"prompt": f"t{2 + i}"}) for i in range(5)))
     data = {"train": {"path": str(tmp_path / "rows.jsonl"), "prompt_field": "prompt", "response_field": None}}
     config = config_of({**settings(server.url, directory, tmp_path / "run"), "data": data})
-    pair = skd.load_pair(VllmServer(server.url, top=40, limits=SHORT), directory / "student", device="cpu")
+    pair = skd.load_pair(VllmServer(server.url, top=40, limits=PATIENT), directory / "student", device="cpu")
     with pytest.raises(skd.ConfigError, match="SKD-C07"):
         generate_responses(config, tmp_path / "more", top_k=41, pair=pair, display=False)
     local = config_of({**config.model_dump(mode="json"), "teacher": str(directory / "teacher")})
