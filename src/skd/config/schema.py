@@ -186,11 +186,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if found := contradictions(self._given()):
+        if found := contradictions(self.given()):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """As plain data, without the sections that are the method's own, so that a message can name the method."""
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}

@@ -108,7 +108,7 @@ def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, Accelerator], Spread
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
     """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
-    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row)
+    (rows,) = open_sets(config.data, config.data.train)
     pair = pair or _load(config, accelerator)
     prompts = _encoded(config, pair, rows)
     _require_fitting(config, pair, prompts)
@@ -120,7 +120,7 @@ def _rows(
 ) -> tuple[PromptSource, PromptSource | None]:
     """Training and validation rows: those given, else those that the configuration names."""
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
-    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
+    train, held_out = open_sets(data, *wanted)
     if isinstance(train, list) and isinstance(held_out, list):
         tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation
