@@ -44,6 +44,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
+        *_scaled_shards(config),
         *_served_teacher(config, full),
     ]
 
@@ -221,6 +222,13 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
+
+
+def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    if _get(config, "train", "precision") != "fp16" or _get(config, "train", "sharding") != "fsdp2":
+        return []
+    text = "train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding fsdp2 cuts them"
+    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:

@@ -115,8 +115,8 @@ class TrainConfig(Section):
     """Less memory for about a third more time."""
     sharding: Literal["none", "fsdp2"] = "none"
     """fsdp2 cuts the trained weights, gradients and moments into shards, one for each process."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training forward; master weights are float32 in both."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the training forward; master weights are float32 in all. fp16 scales the loss as it goes."""
     validate_every: Count | None = 100
     """Steps between validations; null for the last step only."""
     validation_prompts: Count = 64

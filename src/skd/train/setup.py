@@ -31,6 +31,7 @@ from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.run import Run, adamw
+from skd.train.scale import loss_scaler
 from skd.train.spread import MakeLoss, Replicated, Sharded, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.types import Prompts
@@ -93,6 +94,7 @@ def prepare(
         spread=spread,
         loss=loss_of(pair),
         optimizer=adamw(spread.learner.student, config),
+        scaler=loss_scaler(config.train.precision, accelerator.device),
     )
 
 
