@@ -139,7 +139,7 @@ def check(
     found = check_pair(named, finish)
     prompts = _prompts(config, found, sets, finish)
     resume = Part("resume")
-    if check_resume(resume, config, prompts.get("data.train"), found.commits, allow):
+    if check_resume(resume, config, prompts.get("data.train"), found.files, allow):
         finish(resume)
     return _concluded(config, here, found, sets, prompts, parts, finish)
 
