@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -96,9 +97,10 @@ def test_the_others_of_a_killed_process_end_in_plain_words(settings, rank):
     codes = run_as_ranks(config, 2, failing(lambda: os.kill(os.getpid(), signal.SIGKILL), rank))
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 6
-    assert Path(f"{config['output']}-error-{1 - rank}").read_text() == (
-        f"error[SKD-P02] rank {1 - rank}: lost another process of the run, which left no word: it was killed, or is "
-        "stuck; look at its output and at the memory of its machine, and resume with the same command"
+    assert re.fullmatch(
+        rf"error\[SKD-P02\] rank {1 - rank}: rank {rank} \(last heard of at step \d+, \S+\.py:\d+ .+\) ended without a "
+        "word: it was killed; look at its output and at the memory of its machine, and resume with the same command",
+        Path(f"{config['output']}-error-{1 - rank}").read_text(),
     )
     assert run_as_ranks(config, 2) == [0, 0]
 
