@@ -120,7 +120,7 @@ def _wrong(kind: str, rank: int, ended: list[Ended]) -> list[str]:
         wrong.append(f"exit code {failed.code} of the process that failed: {failed.output[-500:]}")
     if (
         other.code != RemoteError.exit_code
-        or said.get(kind, f"SKD-P03] rank {1 - rank}: rank {rank} (at ") not in other.output
+        or said.get(kind, f"SKD-P03] rank {1 - rank}: rank {rank} (last heard of at ") not in other.output
     ):
         wrong.append(f"exit code {other.code} of the other one: {other.output[-500:]}")
     return wrong

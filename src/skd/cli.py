@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so help and mistakes answer
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from torch.distributed import distributed_c10d
 
-__all__ = ["Beat", "Exchange", "collectives", "late", "machine", "place_of"]
+__all__ = ["Beat", "Exchange", "Lateness", "collectives", "machine", "place_of"]
 
 State = Literal["working", "left", "failed"]
 _PACKAGE = Path(__file__).parents[1]
@@ -49,18 +49,6 @@ class Beat:
         return f"step {self.step}, {self.place}"
 
 
-def late(beats: Mapping[int, Beat], idle: Mapping[int, float], seconds: float) -> list[int]:
-    """The ranks that others wait for and that have made no progress for so many seconds.
-
-    One that waits in a collective which another has yet to begin is not late, however long the other one takes.
-    """
-    working = [rank for rank, beat in beats.items() if beat.state == "working"]
-    if len(working) < 2:
-        return []
-    fewest = min(beats[rank].collectives for rank in working)
-    return [rank for rank in working if beats[rank].collectives == fewest and idle[rank] >= seconds]
-
-
 def collectives() -> int:
     """Collectives that this process has begun, over all its groups."""
     groups: list[Any] = list(distributed_c10d._world.pg_map)
@@ -87,6 +75,34 @@ def place_of(thread: int) -> str:
             return f"{where}:{frame.f_lineno} {name}{inside}"
         frame = frame.f_back
     return "outside skd"
+
+
+class Lateness:
+    """For how long others have been waiting for a process that makes no progress.
+
+    One that waits in a collective which another has yet to begin is not late, however long the other one takes; and
+    when that has begun it, news of the one that waited may still be on the way.
+    """
+
+    def __init__(self) -> None:
+        self._progress: dict[int, tuple[int, int]] = {}
+        self._since: dict[int, float] = {}
+        """Rank of one that is behind -> when it was first seen to be so, and as far as it is now."""
+
+    def see(self, beats: Mapping[int, Beat], now: float) -> None:
+        """Take note of the newest beats of all."""
+        working = {rank: beat for rank, beat in beats.items() if beat.state == "working"}
+        fewest = min((beat.collectives for beat in working.values()), default=0)
+        behind = [rank for rank, beat in working.items() if beat.collectives == fewest and len(working) > 1]
+        self._since = {
+            rank: self._since.get(rank, now) if self._progress.get(rank) == beats[rank].progress else now
+            for rank in behind
+        }
+        self._progress = {rank: beat.progress for rank, beat in working.items()}
+
+    def late(self, now: float, seconds: float) -> list[int]:
+        """Ranks that have been behind, without progress, for so long."""
+        return [rank for rank, since in self._since.items() if now - since >= seconds]
 
 
 class Exchange:

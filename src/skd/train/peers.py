@@ -27,7 +27,7 @@ from skd.errors import Problem, RemoteError
 from skd.faults import hooked
 from skd.files import write_atomic
 from skd.text import visible
-from skd.train.beats import Beat, Exchange, State, collectives, late, machine, place_of
+from skd.train.beats import Beat, Exchange, Lateness, State, collectives, machine, place_of
 
 __all__ = ["as_one"]
 
@@ -95,8 +95,7 @@ class Peers:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="skd-peers", daemon=True)
         self._clock = _AwakeClock()
-        self._since: dict[int, tuple[tuple[int, int], float]] = {}
-        """Rank -> its progress, and when that was first seen."""
+        self._lateness = Lateness()
         self._exchanges = 0, 0.0
         """How many there were, and when the last one was first seen."""
         self._lost_since: float | None = None
@@ -144,7 +143,7 @@ class Peers:
             if self._lost_for_certain():
                 self._end(_lost(self._cause, self._rank, self.gone), [])
                 return
-            if ranks := self._late(beats, self._limit):
+            if ranks := self._late(self._limit):
                 error = self._stuck(beats, ranks)
                 _leave(self._cause, self._rank, error)
                 self._end(error, ranks)
@@ -155,9 +154,8 @@ class Peers:
         """The newest beats, with what follows from them noted down."""
         now = self._clock.tick()
         beats = {**self.exchange.heard, self._rank: self._beat()}
+        self._lateness.see(beats, now)
         for rank, beat in beats.items():
-            if rank not in self._since or self._since[rank][0] != beat.progress:
-                self._since[rank] = beat.progress, now
             if rank not in self._processes and rank != self._rank and beat.machine == self._machine != "":
                 with suppress(OSError, AttributeError):  # too old a kernel, or none of Linux
                     self._processes[rank] = os.pidfd_open(beat.pid)
@@ -183,11 +181,11 @@ class Peers:
             self._lost_since = self._clock.now
         return self._clock.now - self._lost_since >= PATIENCE_SECONDS or self._cause.exists()
 
-    def _late(self, beats: dict[int, Beat], seconds: float) -> list[int]:
+    def _late(self, seconds: float) -> list[int]:
         now = self._clock.now
         if now - self._exchanges[1] >= seconds and not self.exchange.broken:
             return [0]  # it holds the store
-        return late(beats, {rank: now - since for rank, (_, since) in self._since.items()}, seconds)
+        return self._lateness.late(now, seconds)
 
     def _stuck(self, beats: dict[int, Beat], ranks: Collection[int]) -> RemoteError:
         found = f"{_named(beats, ranks)} made no progress for {self._limit:g} s (train.rank_timeout_seconds)"
@@ -197,7 +195,7 @@ class Peers:
 
     def _warn(self, beats: dict[int, Beat]) -> None:
         """Say, once, that half of the limit is over."""
-        ranks = self._late(beats, self._limit / 2) if self._rank == 0 else []
+        ranks = self._late(self._limit / 2) if self._rank == 0 else []
         if ranks and ranks != self._warned:
             found = f"{_named(beats, ranks)} made no progress for {self._limit / 2:g} s"
             remedy = f"the run ends after {self._limit:g} s, which is train.rank_timeout_seconds"
@@ -239,8 +237,8 @@ def _has_ended(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _named(beats: Mapping[int, Beat], ranks: Iterable[int], when: str = "at") -> str:
-    return " and ".join(f"rank {rank} ({when} {beats[rank]})" for rank in ranks if rank in beats)
+def _named(beats: Mapping[int, Beat], ranks: Iterable[int]) -> str:
+    return " and ".join(f"rank {rank} (last heard of at {beats[rank]})" for rank in ranks if rank in beats)
 
 
 def _tell(text: str) -> None:
@@ -272,7 +270,7 @@ def _lost(cause: Path, rank: int, gone: Callable[[], Mapping[int, Beat]]) -> Rem
     if lost := gone():
         failed = any(beat.state == "failed" for beat in lost.values())
         how = "failed, as its own output says" if failed else "ended without a word: it was killed"
-        found = f"{_named(lost, lost, 'last heard of at')} {how}"
+        found = f"{_named(lost, lost)} {how}"
     with suppress(OSError, ValueError, LookupError, TypeError):
         left = json.loads(cause.read_text(encoding="utf-8"))
         found = f"stopped because rank {left['rank']} did: {left['cause']}"
