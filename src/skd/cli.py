@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so help and mistakes answer
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,11 @@ def train(
         return
     from skd.check import check_reading
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from skd.train.meeting import meet
+
+        # Now, while all are at the same place: the checks may take one of them longer than another.
+        meet()
     found = check_reading(reading, allow=allow or ())
     found.require()
     # Loads torch and accelerate, which a mistake need not wait for.

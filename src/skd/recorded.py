@@ -62,6 +62,7 @@ _HARMLESS = (
     "train.keep",
     "train.save_every",
     "train.validate_every",
+    "train.rank_timeout_seconds",
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",

@@ -135,6 +135,9 @@ class TrainConfig(Section):
     """Newest checkpoints kept, besides the best one."""
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
+    rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
+    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
+    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 

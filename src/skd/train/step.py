@@ -92,6 +92,7 @@ def train_step(run: Run, step: int) -> StepReport:
     factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * factor
+    point("update")
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.spread.updated()
