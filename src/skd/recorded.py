@@ -68,6 +68,7 @@ _HARMLESS = (
     "train.gradient_checkpointing",
     "train.sharding",
     "sampling.slots",
+    "sampling.prompt_cache_mb",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher*.url",
     "teacher*.concurrency",

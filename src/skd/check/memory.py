@@ -111,6 +111,7 @@ def estimate(
             )
         )
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
     return Estimate(fixed, [always | phase for phase in phases])
@@ -141,10 +142,17 @@ class _Reader:
 
     def cache(self, rows: int, new_tokens: int) -> int:
         """Bytes of keys and values."""
+        return rows * (self.longest_prompt + new_tokens) * self._per_token
+
+    def kept(self, megabytes: int) -> int:
+        """Bytes of keys and values of all prompts, as far as they fit."""
+        return min(megabytes * 10**6, sum(map(len, self.prompts.ids)) * self._per_token)
+
+    @property
+    def _per_token(self) -> int:
         shape = self.model.config.get_text_config()
         _, key_heads, size = _heads(shape)
-        per_token = shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype]
-        return int(rows * (self.longest_prompt + new_tokens) * per_token)
+        return int(shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype])
 
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""

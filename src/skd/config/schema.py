@@ -87,6 +87,9 @@ class SamplingConfig(Section):
     """Texts that end a response, besides the end tokens."""
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
+    prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
+    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
+    run and not once in every epoch; 0 keeps nothing."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
