@@ -312,7 +312,7 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
 
 
 def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
-    log.training(step, report.metrics, report.positions)
+    log.training(step, report.metrics, report.positions, report.teachers)
     log.trained(step, report.epochs, report.sample_ids)
     shown.step(step, report.metrics)
     every, rollout = run.config.train.samples_every, report.rollout
