@@ -106,7 +106,8 @@ def _lengths(plan: dict[str, Any], generator: torch.Generator) -> Tensor:
     count = plan["batch"] * 8
     share = (torch.arange(count) + 0.5) / count
     normal = torch.special.ndtri(share)[torch.randperm(count, generator=generator)]
-    return (plan["length"] * (plan["spread"] * normal).exp()).long().clamp(1, 2 * plan["length"])
+    lengths: Tensor = (plan["length"] * (plan["spread"] * normal).exp()).long().clamp(1, 2 * plan["length"])
+    return lengths
 
 
 def _quickstart(plan: dict[str, Any]) -> dict[str, Any]:
