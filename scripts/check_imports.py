@@ -70,7 +70,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "compare": _METHOD | {"check", "evaluate", "report", "train"},
     "live": _METHOD,
-    "cli": _METHOD | {"check", "compare", "evaluate", "generate", "live", "plan", "quickstart", "report", "train"},
+    "entry": frozenset({"config", "errors", "text"}),
+    "cli": _METHOD
+    | {"check", "compare", "entry", "evaluate", "generate", "live", "plan", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }
@@ -84,7 +86,7 @@ DEFERRED: Mapping[str, frozenset[str]] = {
 
 HEAVY = frozenset({"torch", "transformers", "accelerate", "datasets", "matplotlib", "tensorboard", "safetensors"})
 """Packages that take seconds to import."""
-LIGHT = frozenset({"__init__", "__main__", "cli", "config", "errors", "text"})
+LIGHT = frozenset({"__init__", "__main__", "cli", "config", "entry", "errors", "text"})
 """Rooms that ``import skd`` and ``skd --help`` load: at the top of their modules only each other, and nothing heavy."""
 NO_MODEL_CLASS = frozenset({"objectives"})
 """Rooms that know tensors only, no model class."""
