@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Store:
         """Table -> contestant -> turns."""
         return {name: table["turns"] for name, table in self.tables.items()}
 
-    def add(self, name: str, turns: Mapping[str, Sequence[Mapping[str, Any]]], machine: Mapping[str, Any]) -> None:
+    def add(self, name: str, turns: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
         """One more table, at once in the file."""
         self.tables[name] = {"machine": dict(machine), "turns": json.loads(json.dumps(turns))}
         if self.path is not None:
