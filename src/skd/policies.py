@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, DataError, Problem
-from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
+from skd.sampling import AcceptAll, AcceptNone, Gate, PromptCache, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
 from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, by_route, merged
@@ -95,6 +95,8 @@ class Sampling:
     """Keep the teacher's last hidden states for the loss."""
     student_logp: bool = False
     """Keep the raw log-probs that the student gave its tokens while it sampled."""
+    kept_prompts: PromptCache | None = None
+    """Where what the frozen teacher makes of prompts is kept; see ``skd.interleave``."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Interleaved:
             progress=key.progress,
             evidence=sampling.evidence,
             student_logp=sampling.student_logp,
+            kept_prompts=sampling.kept_prompts,
             check=key.check,
         )
 

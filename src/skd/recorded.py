@@ -62,11 +62,13 @@ _HARMLESS = (
     "train.keep",
     "train.save_every",
     "train.validate_every",
+    "train.rank_timeout_seconds",
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
     "sampling.slots",
+    "sampling.prompt_cache_mb",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher*.url",
     "teacher*.concurrency",

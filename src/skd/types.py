@@ -188,6 +188,14 @@ class SamplerStats:
     """Tokens the student drafted, kept or not."""
     rounds: int = 0
     """Draft-judge-commit rounds."""
+    student_read: int = 0
+    """Prompt tokens that the student read before it drafted."""
+    student_reused: int = 0
+    """Prompt tokens that it had read for another response."""
+    teacher_read: int = 0
+    """Prompt tokens that a teacher in this process read before it judged."""
+    teacher_reused: int = 0
+    """Prompt tokens that it had read for another response, or in an earlier rollout."""
     kept_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     """Kept tokens by response position, int64 [longest L]."""
     replaced_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
@@ -229,6 +237,10 @@ class SamplerStats:
             replaced=self.replaced + other.replaced,
             drafted=self.drafted + other.drafted,
             rounds=self.rounds + other.rounds,
+            student_read=self.student_read + other.student_read,
+            student_reused=self.student_reused + other.student_reused,
+            teacher_read=self.teacher_read + other.teacher_read,
+            teacher_reused=self.teacher_reused + other.teacher_reused,
             kept_by_position=padded_sum(self.kept_by_position, other.kept_by_position),
             replaced_by_position=padded_sum(self.replaced_by_position, other.replaced_by_position),
             by_teacher=judged,

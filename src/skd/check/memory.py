@@ -34,7 +34,7 @@ from skd.objectives.cut import Cut
 from skd.sampling.pace import LONGEST_BLOCK
 from skd.types import Prompts
 
-__all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "num_parameters"]
+__all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
 _LIBRARIES = 140 << 20
@@ -111,6 +111,7 @@ def estimate(
             )
         )
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
     return Estimate(fixed, [always | phase for phase in phases])
@@ -141,10 +142,17 @@ class _Reader:
 
     def cache(self, rows: int, new_tokens: int) -> int:
         """Bytes of keys and values."""
+        return rows * (self.longest_prompt + new_tokens) * self._per_token
+
+    def kept(self, megabytes: int) -> int:
+        """Bytes of keys and values of all prompts, as far as they fit."""
+        return min(megabytes * 10**6, sum(map(len, self.prompts.ids)) * self._per_token)
+
+    @property
+    def _per_token(self) -> int:
         shape = self.model.config.get_text_config()
         _, key_heads, size = _heads(shape)
-        per_token = shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype]
-        return int(rows * (self.longest_prompt + new_tokens) * per_token)
+        return int(shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype])
 
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""
@@ -229,13 +237,13 @@ def _layer(model: PreTrainedModel, width: int, scores: int) -> int:
     heads, key_heads, size = _heads(shape)
     norms = 2 * shape.hidden_size * (4 + 4 + width)
     attention = 2 * (heads + key_heads) * size + 2 * heads * scores
-    return int(norms + width * (attention + 4 * _inner_size(shape)))
+    return int(norms + width * (attention + 4 * inner_size(shape)))
 
 
 def _transient(model: PreTrainedModel) -> int:
     """Numbers per token that one layer holds at once, besides what it keeps."""
     shape = model.config.get_text_config()
-    return 3 * _inner_size(shape) + 2 * int(shape.hidden_size)
+    return 3 * inner_size(shape) + 2 * int(shape.hidden_size)
 
 
 def _heads(shape: Any) -> tuple[int, int, int]:
@@ -245,7 +253,7 @@ def _heads(shape: Any) -> tuple[int, int, int]:
     return heads, getattr(shape, "num_key_value_heads", None) or heads, size
 
 
-def _inner_size(shape: Any) -> int:
+def inner_size(shape: Any) -> int:
     """Width of the feed-forward net; GPT-2 style configs mean four times the hidden size where they say nothing."""
     return int(getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None) or 4 * shape.hidden_size)
 

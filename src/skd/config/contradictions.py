@@ -46,6 +46,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_flash_attention(config),
         *_served_teacher(config, full),
         *_rows_without_route(config),
+        *_prompt_cache(config),
     ]
 
 
@@ -269,6 +270,20 @@ def _rows_without_route(config: Mapping[Any, Any]) -> list[Contradiction]:
             text = f"{_dotted(path)}.kind is {kind}, and {rows[kind]} have no field teacher.route {route!r}"
             found.append(Contradiction((*path, "kind"), text, "name a file with that field, or one teacher"))
     return found
+
+
+def _prompt_cache(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Room for the prompts of a teacher whose weights change, or that keeps them itself."""
+    kind, megabytes = _get(config, "teacher", "kind"), _get(config, "sampling", "prompt_cache_mb")
+    if not megabytes:
+        return []
+    path, remedy = ("sampling", "prompt_cache_mb"), "write 0, or name a teacher model"
+    text = f"sampling.prompt_cache_mb is {megabytes}, and "
+    if kind in ("student", "average"):
+        return [Contradiction(path, f"{text}teacher.kind is {kind}, whose weights change at every step", remedy)]
+    if _get(config, "teacher", "engine") is not None:
+        return [Contradiction(path, f"{text}a server keeps its prompts itself", remedy)]
+    return []
 
 
 def _gates(policy: Any, path: _Path) -> Iterator[tuple[_Path, Mapping[str, Any]]]:

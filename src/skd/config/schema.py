@@ -87,6 +87,9 @@ class SamplingConfig(Section):
     """Texts that end a response, besides the end tokens."""
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
+    prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
+    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
+    run and not once in every epoch; 0 keeps nothing."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
@@ -135,6 +138,9 @@ class TrainConfig(Section):
     """Newest checkpoints kept, besides the best one."""
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
+    rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
+    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
+    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 

@@ -70,7 +70,8 @@ class Pair:
         """What judges drafts and scores responses: the server, or the teacher in this process; None without one."""
         if self.server is not None or self.teacher is None or self.teacher_form is None:
             return self.server
-        return LocalTeacher(self.teacher, self.teacher_form, self.vocab_size, self.context)
+        frozen = self.own_teacher is None or self.own_teacher.frozen
+        return LocalTeacher(self.teacher, self.teacher_form, self.vocab_size, self.context, frozen)
 
     @property
     def required_engine(self) -> TeacherEngine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -49,26 +49,26 @@ class StepReport:
     """The prompts of the whole step, all ranks, in data order."""
 
 
-@dataclass
 class _Sums:
-    """Sums over the micro-batches of this rank."""
+    """Sums over the micro-batches of this rank, float64 on the device: the host looks at them once in a step."""
 
-    loss: float = 0.0
-    tokens: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
-    by_author: dict[tuple[str, str], float] = field(
-        default_factory=lambda: dict.fromkeys(product(_QUANTITIES, _AUTHORS), 0.0)
-    )
-    """(quantity, author) -> sum over the author's tokens."""
+    def __init__(self) -> None:
+        self._total_S: Tensor | None = None
 
     def add(self, sums: LossSum, author_N: Tensor) -> None:
-        self.loss += sums.loss.item()
-        measured = {"loss": sums.token_loss_N, "nll": sums.token_nll_N, "kl": sums.token_kl_N}
-        for name, author in _AUTHORS.items():
-            mine_N = author_N == author
-            self.tokens[name] += mine_N.sum().item()
-            for quantity, value_N in measured.items():
-                if value_N is not None:
-                    self.by_author[quantity, name] += value_N[mine_N].sum().item()
+        mine_AN = torch.stack([author_N == author for author in _AUTHORS.values()])
+        parts = [sums.loss.detach().double().view(1), mine_AN.sum(1, dtype=torch.float64)]
+        for value_N in (sums.token_loss_N, sums.token_nll_N, sums.token_kl_N):
+            values = torch.zeros_like(author_N, dtype=torch.float64) if value_N is None else value_N.double()
+            parts.append(torch.where(mine_AN, values, 0.0).sum(1))
+        total_S = torch.cat(parts)
+        self._total_S = total_S if self._total_S is None else self._total_S + total_S
+
+    def read(self) -> list[float]:
+        """The loss; tokens by author; each quantity by author."""
+        assert self._total_S is not None, "no micro-batch was added"
+        numbers: list[float] = self._total_S.tolist()
+        return numbers
 
 
 def train_step(run: Run, step: int) -> StepReport:
@@ -92,6 +92,7 @@ def train_step(run: Run, step: int) -> StepReport:
     factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * factor
+    point("update")
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.spread.updated()
@@ -201,11 +202,13 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         stats.kept,
         stats.replaced,
         stats.wasted,
+        stats.teacher_read,
+        stats.teacher_reused,
     ]
-    mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
-    loss, tokens, responses, skipped, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    totals = run.total([*counts, *sums.read()])
+    tokens, responses, skipped, truncated, kept, replaced, wasted, read, reused, loss, *rest = totals
     numbers = dict(zip(_AUTHORS, rest, strict=False))
-    by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
+    by_author = dict(zip(product(_QUANTITIES, _AUTHORS), rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
@@ -215,6 +218,8 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
         "wasted": int(wasted),
+        "prompt_read": int(read),
+        "prompt_reused": int(reused),
         **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
 
