@@ -265,7 +265,7 @@ WITHOUT_BASE = [
     (
         "student: s\nteacher: {kind: averaged}\ndata: {train: x}\n",
         'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average, '
-        "adapter_off, server; did you mean average?",
+        "adapter_off, server, routed; did you mean average?",
     ),
     (
         "student: s\nteacher: {kind: average, decay: 1}\ndata: {train: x}\n",
@@ -276,6 +276,16 @@ WITHOUT_BASE = [
         "student: s\nteacher: {kind: adapter_off}\ndata: {train: x}\n",
         "C10] train.yaml:2: teacher.kind is adapter_off, and student.lora is missing: the student has no adapters; "
         "write student.lora: {r: 16}, or teacher.kind: student",
+    ),
+    (
+        "student: s\nteacher: {kind: average}\ndata: {train: x}\nsampling: {prompt_cache_mb: 9}\n",
+        "C10] train.yaml:4: sampling.prompt_cache_mb is 9, and teacher.kind is average, whose weights change at every "
+        "step; write 0, or name a teacher model",
+    ),
+    (
+        "student: s\nteacher: {engine: vllm, url: http://x}\ndata: {train: x}\nsampling: {prompt_cache_mb: 9}\n",
+        "C10] train.yaml:4: sampling.prompt_cache_mb is 9, and a server keeps its prompts itself; write 0, or name a "
+        "teacher model",
     ),
     (
         "student: s\nteacher: {kind: student, path: t}\ndata: {train: x}\n",
