@@ -66,6 +66,7 @@ _HARMLESS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.offload",
     "sampling.slots",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher.url",
