@@ -9,11 +9,13 @@ from skd.config.models import (
     HubConfig,
     LoraConfig,
     ModelConfig,
+    RoutedTeacher,
     ServerTeacher,
     StudentModel,
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
+    teachers_of,
 )
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
@@ -41,6 +43,7 @@ __all__ = [
     "PolicyConfig",
     "Reading",
     "ResponsesSource",
+    "RoutedTeacher",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -62,4 +65,5 @@ __all__ = [
     "methods_table",
     "read_config",
     "resolve_model_path",
+    "teachers_of",
 ]

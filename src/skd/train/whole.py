@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, distributed, nn
+from transformers import PreTrainedModel
 
 from skd.models import Pair
 
@@ -66,28 +68,21 @@ class _Part:
 class WholeModels:
     """The models of a pair that sample, judge, are measured and saved, of a run that trains in shards.
 
-    The student's weights come from those that are trained; a teacher with weights of its own is cut into as many parts
-    as there are processes. Stay whole all the time: the teacher's head, which the loss reads; a teacher that is an
-    average of the student; weights that are not floating-point numbers.
+    The student's weights come from those that are trained. Teachers with weights of their own are cut into as many
+    parts as there are processes. Stay whole all the time: the teachers' heads, which the loss reads; a teacher that is
+    an average of the student; weights that are not floating-point numbers.
     """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
         self._visitors = 0
-        teacher, own = pair.teacher, pair.own_teacher
-        head = [] if teacher is None else list(teacher.get_output_embeddings().parameters())
-        shared = [] if teacher is None or own is None or own.has_weights else [teacher]
-        named = dict(pair.student.named_parameters())
-        self._student = _shells(named, [pair.student, *shared])
-        copies = {} if pair.sampling_student is pair.student else dict(pair.sampling_student.named_parameters())
-        # What is not trained is not copied anew.
-        copies = {name: copied for name, copied in copies.items() if named[name].requires_grad}
-        self._copies = list(_shells(copies, [pair.sampling_student]).values())
-        frozen = {} if teacher is None or own is not None else dict(teacher.named_parameters())
-        parts = _shells(frozen, [] if teacher is None else [teacher]).values()
-        in_head = {weight.data_ptr() for weight in head}
-        emptied = [shell for shell in self._student.values() if shell.weight.data_ptr() not in in_head]
-        self._parts = [_Part.cut_from(shell) for shell in parts if shell.weight.data_ptr() not in in_head]
+        teachers, own = _teachers(pair), pair.own_teacher
+        heads = {weight.data_ptr() for teacher in teachers for weight in teacher.get_output_embeddings().parameters()}
+        self._student = _shells(pair.student, teachers if own is not None and not own.has_weights else ())
+        self._copies = _copies(pair)
+        emptied = [shell for shell in self._student.values() if shell.weight.data_ptr() not in heads]
+        frozen = [shell for teacher in teachers if own is None for shell in _shells(teacher).values()]
+        self._parts = [_Part.cut_from(shell) for shell in frozen if shell.weight.data_ptr() not in heads]
         self._emptied = [*emptied, *self._copies, *(part.shell for part in self._parts)]
 
     def empty(self) -> None:
@@ -126,14 +121,27 @@ class WholeModels:
             part.gather()
 
 
-def _shells(named: dict[str, nn.Parameter], models: Sequence[nn.Module]) -> dict[str, _Shell]:
-    """The plain weights among ``named``, each with every place where ``models`` have it."""
+def _teachers(pair: Pair) -> list[PreTrainedModel]:
+    """Those in this process, each once."""
+    models = (one.teacher for one in (pair, *pair.routes.values()))
+    return list({id(model): model for model in models if model is not None}.values())
+
+
+def _copies(pair: Pair) -> list[_Shell]:
+    """The weights of the copy that samples, where there is one. What is not trained is not copied anew."""
+    if pair.sampling_student is pair.student:
+        return []
+    trained = {name for name, parameter in pair.student.named_parameters() if parameter.requires_grad}
+    return [shell for name, shell in _shells(pair.sampling_student).items() if name in trained]
+
+
+def _shells(model: nn.Module, others: Iterable[nn.Module] = ()) -> dict[str, _Shell]:
+    """The plain weights of a model by name, each with every place where it, or one of ``others``, has it."""
     places: dict[int, dict[int, nn.Parameter]] = {}
-    for model in models:
-        for parameter in model.parameters():
-            places.setdefault(parameter.data_ptr(), {})[id(parameter)] = parameter
+    for parameter in chain(model.parameters(), *(other.parameters() for other in others)):
+        places.setdefault(parameter.data_ptr(), {})[id(parameter)] = parameter
     return {
         name: _Shell(list(places[parameter.data_ptr()].values()))
-        for name, parameter in named.items()
+        for name, parameter in model.named_parameters()
         if type(parameter) is nn.Parameter and type(parameter.data) is Tensor and parameter.is_floating_point()
     }
