@@ -45,6 +45,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_turns_of_others(config, policies),
         *_flash_attention(config),
         *_scaled_shards(config),
+        *_offload(config),
         *_served_teacher(config, full),
         *_rows_without_route(config),
         *_prompt_cache(config),
@@ -227,10 +228,19 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
 
 
 def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
-    if _get(config, "train", "precision") != "fp16" or _get(config, "train", "sharding") != "fsdp2":
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "precision") != "fp16" or sharding == "none":
         return []
-    text = "train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding fsdp2 cuts them"
+    text = f"train.precision is fp16, whose loss scale sees whole gradients, and train.sharding {sharding} cuts them"
     return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
+
+
+def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "offload") is not True or sharding in ("zero2", "zero3"):
+        return []
+    text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
+    return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
