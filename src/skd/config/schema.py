@@ -142,8 +142,7 @@ class TrainConfig(Section):
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
     rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
-    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
-    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
+    """Of several processes, how long one that others wait for may make no progress (a round, a micro-batch, a file)."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 
