@@ -260,7 +260,7 @@ WITHOUT_BASE = [
     (
         "student: s\nteacher: {kind: averaged}\ndata: {train: x}\n",
         'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average, '
-        "adapter_off, server; did you mean average?",
+        "adapter_off, server, routed; did you mean average?",
     ),
     (
         "student: s\nteacher: {kind: average, decay: 1}\ndata: {train: x}\n",
