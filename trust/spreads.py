@@ -15,6 +15,7 @@ from skd.config import config_of
 from skd.sampling.clock import Clock
 from skd.train.meeting import meet
 from skd.train.setup import prepare
+from skd.train.spread import on_main
 from skd.train.step import _gradients, roll_out_step
 from trust.child import train
 from trust.processes import start_ranks, train_ranks
@@ -64,8 +65,7 @@ def _gradients_of(bench: Bench, mode: str, world_size: int, sharding: str) -> Pa
         run = prepare(config_of(config), meet(cpu=True))
         rollout, _, sample_ids = roll_out_step(run, 0)
         _gradients(run, 0, rollout, Clock(run.accelerator.device))
-        named = {name: p.grad for name, p in run.spread.learner.student.named_parameters() if p.grad is not None}
-        whole = run.spread.whole(named)
+        whole = on_main(run.spread.gradients(), run.accelerator)
         if rank == 0:
             save_file(whole, directory / "gradients")
             (directory / "order").write_text(json.dumps(sample_ids))

@@ -116,7 +116,7 @@ def _quickstart(plan: dict[str, Any]) -> dict[str, Any]:
     from skd.data.tasks import TASKS
 
     teacher, student = (str(resolve_model_path(f"builtin:number_words/{role}")) for role in ("teacher", "student"))
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(student)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(student, trust_remote_code=False)
     rows = TASKS["number_words"].rows("train", plan["batch"] * 8, 0)
     return {
         **plan,
