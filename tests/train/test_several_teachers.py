@@ -28,6 +28,7 @@ from tests.train.conftest import ROWS, end_state, open_run
 from tests.train.test_loop import at
 from tests.train.test_methods import distance, reported_step
 from tests.train.test_ranks import as_ranks
+from tests.train.test_spread import ZERO
 
 ROUTED = replace(ROWS, routes=["math", "code", "math", "chat", "code", "math", "chat", "code", "math", "chat"])
 LOCAL = replace(ROWS, routes=["code" if route == "chat" else route for route in ROUTED.routes])
@@ -251,7 +252,7 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_that_is_not(configured, 
     assert all(0 <= one["acceptance_rate"] <= 1 for row in told for one in row.values() if one["responses"])
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+@pytest.mark.parametrize("sharding", ["none", "fsdp2", *ZERO])
 @pytest.mark.parametrize("batch_size", [5, 1])
 def test_two_ranks_train_what_one_does(configured, tmp_path, batch_size, sharding):
     # A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps.
