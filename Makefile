@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-vllm test-zero check mutants trust bench bench-loss clean
+.PHONY: help quickstart test test-scale test-vllm test-zero check mutants trust bench bench-loss clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(READY) ## lint, format, types, import direction, security rules, docume
 	@echo "== import direction";    $(BIN)/python -m scripts.check_imports
 	@echo "== security rules";      $(BIN)/python -m scripts.check_security
 	@echo "== documentation";       $(BIN)/python -m scripts.check_docs
+
+test-scale: $(READY) ## several processes of one run: faults of one, unequal work, other numbers of them: SIZE=small or full
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m trust.scale --size $(or $(SIZE),small) --jobs 3 $(ARGS)
 
 test-vllm: $(READY) $(VLLM)/.ready ## teacher and evaluation by a real vLLM (CPU build, an environment of its own)
 	@HF_HUB_OFFLINE=1 SKD_VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest tests/vllm $(ARGS)
