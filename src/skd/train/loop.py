@@ -25,6 +25,7 @@ from skd.recorded import as_recorded, fingerprint, other_models, other_rows, wit
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
+from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
 from skd.train.meeting import meet, require_same
@@ -114,7 +115,7 @@ def train(
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = as_recorded(_configured(config, overrides))
+    config = as_launched(as_recorded(_configured(config, overrides)))
     settings, run_dir = config.train, Path(config.output)
     accelerator = meet(cpu=pair is not None and pair.device.type == "cpu")
     checked = checked or check(config, rows=prompts is None, models=pair is None, allow=allow)
