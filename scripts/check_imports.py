@@ -56,14 +56,14 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
-    "engines": _GROUND | {"sampling"},
+    "engines": _MATERIAL,
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
     "responses": frozenset({"errors", "files", "types"}),
     "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
     "train": _METHOD | {"check", "engines", "responses"},
-    "generate": _METHOD | {"responses", "train"},
+    "generate": _METHOD | {"engines", "responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
@@ -77,6 +77,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 """Room -> the rooms that it may import. A room may always import itself. There is no cycle."""
 
 DEFERRED: Mapping[str, frozenset[str]] = {
+    "engines": frozenset({"policies"}),
     "sampling": frozenset({"models"}),
     "__init__": frozenset(ALLOWED),
 }

@@ -32,6 +32,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("src/skd/rendering.py", "write"): "the pipe to the parent",
     ("src/skd/text.py", "write"): "the other writer: beside, then renamed",
     ("src/skd/train/log.py", "write"): "a log: appended, repaired when the run is resumed",
+    ("src/skd/engines/child.py", "write"): "what a child says, in a private directory that goes with it",
     ("src/skd/engines/transport.py", "network"): "the one client of a teacher's server",
     ("trust/fuzz.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",
     ("src/skd/rendering.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from skd.config import RunConfig
+from skd.engines import Writers
 from skd.errors import Problem, RemoteError
 from skd.models import Pair
 from skd.objectives import Objective
@@ -48,6 +49,8 @@ class Run:
     loss: StudentLoss
     """Of the pair, whose student is whole."""
     optimizer: AdamW
+    writers: Writers | None = None
+    """Engines outside this process that write for the policy."""
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
 
