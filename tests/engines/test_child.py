@@ -118,7 +118,9 @@ def test_it_ends_with_whatever_started_it(tmp_path):
         time.sleep(600)
         """,
     )
-    keep = [sys.executable, "-S", str(Path(keeper.__file__)), python]
+    room = new_room()
+    (room / "model").write_text("weights")
+    keep = [sys.executable, "-S", str(Path(keeper.__file__)), str(room), python]
     parent = subprocess.Popen(
         [sys.executable, "-S", "-c", f"import subprocess; subprocess.Popen({keep!r}, stdin=subprocess.PIPE).wait()"]
     )
@@ -126,11 +128,12 @@ def test_it_ends_with_whatever_started_it(tmp_path):
     parent.kill()
     parent.wait()
     until(lambda: all(gone(int(number)) for number in numbers.read_text().split()))
+    until(lambda: not room.exists())
 
 
 def test_the_command_s_status_is_the_keeper_s(tmp_path):
     python = fake_python(tmp_path, "raise SystemExit(int(sys.argv[1]))")
-    keep = [sys.executable, "-S", str(Path(keeper.__file__)), python]
+    keep = [sys.executable, "-S", str(Path(keeper.__file__)), str(tmp_path / "room"), python]
     for status in (0, 7):
         with subprocess.Popen([*keep, str(status)], stdin=subprocess.PIPE) as process:
             assert process.wait(PATIENCE) == status

@@ -265,6 +265,17 @@ def test_a_config_that_cannot_work_is_refused(teacher, keys):
         assert key in str(caught.value)
 
 
+def test_a_temperature_that_a_server_does_not_tell_is_refused():
+    config = {
+        "teacher": {"engine": "vllm", "url": "http://127.0.0.1:8000"},
+        "student": "builtin:number_words/student",
+        "data": {"train": "rows.json"},
+        "objective": {"temperature": 2.0},
+    }
+    with pytest.raises(ConfigError, match=r"objective.temperature is 2.0, and a server's log-probs"):
+        skd.config.config_of(config)
+
+
 @pytest.mark.parametrize("gate", [skd.TopK(21), skd.TopK(skd.Schedule(20, 25)), skd.SwitchOnce()])
 def test_a_gate_that_must_know_more_than_the_server_tells_is_refused(served_pair, gate):
     with pytest.raises(ConfigError, match="the server tells 20 ids"):

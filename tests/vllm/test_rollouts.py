@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from skd.sampling import Warp
 from skd.types import Prompts
 from tests.tiny import save_tiny
 from tests.train.conftest import ROWS
+from tests.vllm.measure import cpu_seconds, own_cpu_seconds, processes
 
 PROMPTS = Prompts(ids=[[2 + i % 50, 3 + i % 7, 4 + i % 5][: 1 + i % 3] for i in range(96)], sample_ids=list(range(96)))
 CAP = 24
@@ -61,50 +61,45 @@ def lists(tensors):
     return [tensor.tolist() for tensor in tensors]
 
 
-def processes(number):
-    """A process and all its descendants: seconds of user and system time by number, from /proc."""
-    stats = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        stats[int(path.parent.name)] = (int(fields[1]), sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"))
-    family = {number}
-    while more := {child for child, (parent, _) in stats.items() if parent in family} - family:
-        family |= more
-    return {one: stats[one][1] for one in family if one in stats}
-
-
-def cpu_seconds(number):
-    return sum(processes(number).values())
-
-
-def own_cpu():
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+def measured(pair, writer, sampling, figures, name):
+    """Responses by the sampler and by vLLM; CPU seconds, tokens per second and seconds of a renewal are figures."""
+    writer.write(pair, PROMPTS, sampling, key(0))
+    number, rollouts = writer._running.child.process.pid, []
+    for who, write in (("own", Student(sampling).rollout), ("vllm", None)):
+        started, ours, theirs = time.perf_counter(), own_cpu_seconds(), cpu_seconds(number)
+        rollout = write(pair, PROMPTS, key(0)) if write else writer.write(pair, PROMPTS, sampling, key(0))
+        seconds = time.perf_counter() - started
+        figures[f"{name}_{who}_cpu_seconds"] = round(own_cpu_seconds() - ours + cpu_seconds(number) - theirs, 2)
+        figures[f"{name}_{who}_tokens_per_second"] = round(rollout.num_tokens / seconds)
+        rollouts.append(rollout)
+    renewed = writer.write(pair, PROMPTS.select([0]), sampling, RolloutKey(5, [0], updates=1))
+    figures[f"{name}_renewal_seconds"] = round(renewed.stats.seconds_sync, 3)
+    figures[f"{name}_parameters"] = sum(parameter.numel() for parameter in pair.student.parameters())
+    figures[f"{name}_tokens"] = rollouts[0].num_tokens
+    return rollouts
 
 
 def test_greedy_responses_are_the_sampler_s_own_and_what_they_cost(pair, writer, figures):
     sampling = Sampling(Warp(temperature=0.0), max_new_tokens=CAP, slots=32, stop_strings=("t17",), evidence=False)
-    writer.write(pair, PROMPTS, sampling, key(0))
-    number, sizes = writer._running.child.process.pid, {}
-    for name in ("own", "vllm"):
-        started, ours, theirs = time.perf_counter(), own_cpu(), cpu_seconds(number)
-        policy = Student(sampling).rollout(pair, PROMPTS, key(0)) if name == "own" else None
-        rollout = policy or writer.write(pair, PROMPTS, sampling, key(0))
-        seconds = time.perf_counter() - started
-        figures[f"rollout_{name}_cpu_seconds"] = round(own_cpu() - ours + cpu_seconds(number) - theirs, 2)
-        figures[f"rollout_{name}_tokens_per_second"] = round(rollout.num_tokens / seconds)
-        sizes[name] = rollout
-    own, vllm = sizes["own"], sizes["vllm"]
-    figures["rollout_tokens"] = own.num_tokens
+    own, vllm = measured(pair, writer, sampling, figures, "rollout_tiny")
     differing = sum(a != b for a, b in zip(lists(own.response_ids), lists(vllm.response_ids), strict=True))
     figures["rollouts_differing"] = differing
     # A near-tie may fall the other way and changes one response.
     assert differing <= 1
     assert {True, False} == set(vllm.truncated.tolist())
     assert vllm.stats.probe_gap < 1e-4
+
+
+def test_a_larger_model_and_what_it_costs(python, room, figures):
+    """Random weights of a size at which the model costs more than the transport."""
+    large = save_tiny(room / "large", "llama", seed=3, hidden=512, layers=8, vocab_size=8192)
+    pair = skd.load_pair(None, large, device="cpu")
+    writers = Writers.of(Settings(python, slots=32))
+    sampling = Sampling(Warp(temperature=0.0), max_new_tokens=CAP, slots=32, evidence=False)
+    own, vllm = measured(pair, writers.student, sampling, figures, "rollout_large")
+    writers.close()
+    assert vllm.num_tokens == own.num_tokens
+    assert vllm.stats.probe_gap < 1e-3
 
 
 def test_draws_repeat_with_the_seed_and_follow_the_model(pair, writer):
@@ -123,14 +118,12 @@ def test_weights_are_renewed_in_the_running_engine(room, pair, writer, figures):
     sampling = Sampling(Warp(temperature=0.0), max_new_tokens=CAP, slots=32, evidence=False)
     other = save_tiny(room / "other", "llama", seed=7, hidden=128, padded_vocab=80)
     moved = skd.load_pair(room / "teacher", other, device="cpu")
-    process, before = writer._running.child.process, writer.write(pair, PROMPTS, sampling, key(0))
-    renewed = writer.write(moved, PROMPTS, sampling, key(1))
-    figures["seconds_of_one_renewal"] = round(renewed.stats.seconds_sync, 3)
-    figures["parameters_renewed"] = sum(parameter.numel() for parameter in moved.student.parameters())
+    process, before = writer._running.child.process, writer.write(pair, PROMPTS, sampling, key(2))
+    renewed = writer.write(moved, PROMPTS, sampling, key(3))
     figures["probe_gap"] = renewed.stats.probe_gap
-    assert renewed.versions == [1] * len(PROMPTS)
+    assert renewed.versions == [3] * len(PROMPTS)
     assert writer._running.child.process is process
-    own = lists(Student(sampling).rollout(moved, PROMPTS, key(1)).response_ids)
+    own = lists(Student(sampling).rollout(moved, PROMPTS, key(3)).response_ids)
     assert sum(a != b for a, b in zip(own, lists(renewed.response_ids), strict=True)) <= 1
     assert lists(renewed.response_ids) != lists(before.response_ids)
 

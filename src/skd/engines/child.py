@@ -119,7 +119,7 @@ def launch(starting: Starting) -> Child:
     with starting.log.open("wb") as log:
         process = subprocess.Popen(
             # The environment is vLLM's; the keeper needs nothing of it.
-            [sys.executable, "-S", str(Path(keeper.__file__)), *starting.command],
+            [sys.executable, "-S", str(Path(keeper.__file__)), str(starting.room), *starting.command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
