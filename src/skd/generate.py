@@ -92,7 +92,10 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What of a config the responses depend on."""
     values = config.model_dump(mode="json")
-    sampling = {key: value for key, value in values["sampling"].items() if key not in ("slots", "evidence")}
+    idle = ("slots", "evidence", "rollouts")
+    sampling = {key: value for key, value in values["sampling"].items() if key not in idle}
+    if config.sampling.rollouts is not None:
+        sampling["engine"] = config.sampling.rollouts.engine
     data = {key: value for key, value in values["data"].items() if key != "validation"}
     settings = {key: values[key] for key in ("teacher", "student", "policy")}
     return {**settings, "data": data, "sampling": sampling, "seed": config.train.known_seed}

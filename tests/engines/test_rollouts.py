@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import skd
 from skd.config import config_of
 from skd.engines import Settings, Writers, rollouts
-from skd.errors import DataError, NumericsError, RemoteError
+from skd.errors import CheckpointError, DataError, NumericsError, RemoteError
 from skd.generate import generate_responses
 from skd.models.export import export_for_engine
 from skd.policies import RolloutKey, Sampling, Student, Teacher
@@ -296,6 +296,10 @@ def test_stored_responses_of_a_teacher(room, tmp_path, with_engines):
         values = settings(room, tmp_path / name, teacher={"temperature": 0.0}, **keys)
         config = config_of({**values, "data": data, "policy": "teacher"})
         generate_responses(config, tmp_path / name, top_k=4, display=False)
+    values = settings(room, tmp_path / "own", teacher={"temperature": 0.0})
+    config = config_of({**values, "data": data, "policy": "teacher"})
+    with pytest.raises(CheckpointError, match=r"SKD-K14.*settings.sampling.engine vllm"):
+        generate_responses(config, tmp_path / "engine", top_k=4, display=False)
     own, engine = (open_responses(tmp_path / name).prompts for name in ("own", "engine"))
     assert engine.references == own.references
     assert engine.reference_authors == own.reference_authors
