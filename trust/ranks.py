@@ -11,17 +11,15 @@ import json
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
 from safetensors.torch import load_file
 
-from skd import cli
 from skd.errors import RemoteError
-from trust.child import Child, Ended, fork, train
+from trust.child import Ended, train
+from trust.processes import train_ranks
 from trust.tally import Bench, Tally
 from trust.toy import MODES, STEPS
 
@@ -52,13 +50,13 @@ def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
     directory = bench.room / f"{mode}-{tally.counts['runs compared']}"
     steps = STEPS // (_KILLS + 1)
     for _ in range(_KILLS):
-        ended = _run(directory, config, world_size, _killed_after(bench.random.randrange(3, steps)))
+        ended = train_ranks(directory, config, world_size, {0: _killed_after(bench.random.randrange(3, steps))})
         dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *map(_left_alone, ended[1:])]
         kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
         tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
         tally.counts["rank_changes"] += 1
         world_size = 3 - world_size
-    last = _run(directory, config, world_size)
+    last = train_ranks(directory, config, world_size)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
     tally.note("runs compared", *complaints, *_differences(directory / "run", whole / "run", mode))
 
@@ -78,40 +76,6 @@ def _killed_after(steps: int) -> Callable[[str], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return hook
-
-
-def _run(
-    directory: Path, config: dict[str, Any], world_size: int, hook: Callable[[str], None] | None = None
-) -> list[Ended]:
-    """The run in so many processes; the first gets the hook, and the others end by themselves."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "run.yaml").write_text(json.dumps(config))
-    port = _free_port()
-    children = [_rank(directory, rank, world_size, port, None if rank else hook) for rank in range(world_size)]
-    return [child.wait() for child in children]
-
-
-def _rank(directory: Path, rank: int, world_size: int, port: int, hook: Callable[[str], None] | None) -> Child:
-    def work() -> int:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-        os.environ.update({key: str(value) for key, value in place.items()})
-        os.environ.update(MASTER_ADDR="127.0.0.1", ACCELERATE_USE_CPU="true")
-        return cli.main(["train", "run.yaml"])
-
-    def reached(name: str) -> None:
-        # A launcher that starts one process where two were asked for would make this part say nothing.
-        if world_size > 1 and torch.distributed.get_world_size() != world_size:
-            raise RuntimeError("the processes have not found each other")
-        if hook is not None:
-            hook(name)
-
-    return fork(work, directory, hook=reached, log=f"log-{rank}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _differences(run: Path, whole: Path, mode: str) -> list[str]:

@@ -32,6 +32,10 @@ class Size:
     repeats: int
     fuzzed: int
     """Config files; as many data files."""
+    rank_faults: int
+    """Of each of three kinds at each of six phases."""
+    seconds_to_end: float
+    """Most seconds from a rank's fault, or from the limit of one that is stuck, until both have ended."""
 
 
 SIZES = {
@@ -46,6 +50,9 @@ SIZES = {
         locks=2,
         repeats=1,
         fuzzed=500,
+        rank_faults=1,
+        # The gate also runs where other programs keep the machine busy.
+        seconds_to_end=30.0,
     ),
     "full": Size(
         point_kills_in_every_mode=True,
@@ -58,6 +65,8 @@ SIZES = {
         locks=20,
         repeats=9,
         fuzzed=10_000,
+        rank_faults=10,
+        seconds_to_end=5.0,
     ),
 }
 
@@ -77,12 +86,23 @@ class Bench:
 
 @dataclass
 class Tally:
-    """Trials made, by kind, and one line for each that failed."""
+    """Trials made, by kind, numbers measured, and one line for each trial that failed."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def note(self, kind: str, *complaints: str) -> None:
         """Count one trial of a kind, and its complaints."""
         self.counts[kind] += 1
         self.failures += [f"{kind}: {complaint}" for complaint in complaints]
+
+    def most(self, name: str, value: float) -> None:
+        """Keep the largest of the values measured under a name."""
+        self.measured[name] = round(max(value, self.measured.get(name, value)), 3)
+
+    def add(self, other: Tally) -> None:
+        """Take in what another part counted and measured."""
+        self.counts += other.counts
+        self.measured |= other.measured
+        self.failures += other.failures

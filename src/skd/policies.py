@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, DataError, Problem
-from skd.sampling import AcceptAll, AcceptNone, Gate, Purpose, TopK, Warp, draw, interleave, uniform
+from skd.sampling import AcceptAll, AcceptNone, Gate, PromptCache, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
-from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, merged
+from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, by_route, merged
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
@@ -34,6 +34,7 @@ __all__ = [
     "Staged",
     "Student",
     "Teacher",
+    "rolled_out",
 ]
 
 
@@ -64,6 +65,24 @@ class Policy(Protocol):
         ...
 
 
+def rolled_out(policy: Policy, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
+    """The responses of a policy. With several teachers, each one's prompts by themselves, as if it were the only one.
+
+    Noise is a function of the sample, so that each response is the one of a run with its teacher alone.
+    """
+    if not pair.routes:
+        return policy.rollout(pair, prompts, key)
+    if not len(prompts):
+        return replace(policy.rollout(next(iter(pair.routes.values())), prompts, key), routes=[])
+    parts = []
+    for route, index in by_route(prompts.routes, len(prompts)):
+        rollout = policy.rollout(pair.of(route), prompts.select(index), key.select(index))
+        judged = {str(route): (rollout.stats.kept, rollout.stats.replaced)}
+        stats = replace(rollout.stats, by_teacher=judged)
+        parts.append((index, replace(rollout, routes=[str(route)] * len(rollout), stats=stats)))
+    return merged(parts)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How responses are sampled. The warps default to the paper's (Xu et al. 2025, section 4)."""
@@ -78,6 +97,8 @@ class Sampling:
     """Keep the teacher's last hidden states for the loss."""
     student_logp: bool = False
     """Keep the raw log-probs that the student gave its tokens while it sampled."""
+    kept_prompts: PromptCache | None = None
+    """Where what the frozen teacher makes of prompts is kept; see ``skd.interleave``."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +176,7 @@ class Interleaved:
             progress=key.progress,
             evidence=sampling.evidence,
             student_logp=sampling.student_logp,
+            kept_prompts=sampling.kept_prompts,
             check=key.check,
         )
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from skd.check.memory import Estimate, estimate
 from skd.config import RunConfig, config_of
 from skd.models.head import body
-from skd.sampling.cache import CursorCache
+from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
+from skd.sampling.prompts import PromptCache, PromptReader
 from skd.train.run import adamw
 from skd.types import Prompts
 from tests.tiny import tiny_model
@@ -105,6 +106,17 @@ def test_caches_are_the_tensors_of_the_sampler() -> None:
         states = torch.zeros(4, 2, 64, 8)
         cache.update(states, states, layer)
     assert found["caches"] == 2 * _size([*cache.keys, *cache.values])
+
+
+def test_kept_prompts_are_their_keys_and_values_within_the_budget() -> None:
+    teacher, kept = tiny_model("llama", seed=1, hidden=32), PromptCache(1)
+    body = CursorModel(teacher.base_model, AttentionForm(False, None), 512, num_rows=len(ROWS), capacity=64)
+    with torch.no_grad():
+        PromptReader(body, kept).fill(range(len(ROWS)), [torch.tensor(ids) for ids in ROWS.ids])
+    unlike = len({tuple(ids) for ids in ROWS.ids})
+    found = estimate(config(sampling__prompt_cache_mb=1), teacher, teacher, ROWS).fixed["kept prompts"]
+    assert found * unlike == kept.num_bytes * len(ROWS)
+    assert estimate(config(), teacher, teacher, ROWS).fixed["kept prompts"] == 0
 
 
 def test_the_teachers_states_are_kept_for_every_response_token() -> None:

@@ -273,6 +273,16 @@ WITHOUT_BASE = [
         "write student.lora: {r: 16}, or teacher.kind: student",
     ),
     (
+        "student: s\nteacher: {kind: average}\ndata: {train: x}\nsampling: {prompt_cache_mb: 9}\n",
+        "C10] train.yaml:4: sampling.prompt_cache_mb is 9, and teacher.kind is average, whose weights change at every "
+        "step; write 0, or name a teacher model",
+    ),
+    (
+        "student: s\nteacher: {engine: vllm, url: http://x}\ndata: {train: x}\nsampling: {prompt_cache_mb: 9}\n",
+        "C10] train.yaml:4: sampling.prompt_cache_mb is 9, and a server keeps its prompts itself; write 0, or name a "
+        "teacher model",
+    ),
+    (
         "student: s\nteacher: {kind: student, path: t}\ndata: {train: x}\n",
         "C05] train.yaml:2: teacher.path is an unknown key of kind student; remove it, or write teacher.kind: model",
     ),

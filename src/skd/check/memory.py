@@ -19,18 +19,27 @@ from transformers import PreTrainedModel
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    PolicyConfig,
+    RunConfig,
+    ServerTeacher,
+    StudentTeacher,
+    TeacherModel,
+    teachers_of,
+)
 from skd.config.policy import InterleavedPolicy
 from skd.errors import Problem, ResourceError
 from skd.objectives.cut import Cut
 from skd.sampling.pace import LONGEST_BLOCK
 from skd.types import Prompts
 
-__all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
+__all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
 _LIBRARIES = 140 << 20
 """Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
+_TEACHER = "teacher weights"
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
 
@@ -92,7 +101,7 @@ def estimate(
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
         shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
-        fixed["teacher weights"] = (
+        fixed[_TEACHER] = (
             0
             if shared
             else _weight_bytes(
@@ -102,9 +111,21 @@ def estimate(
             )
         )
         always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
     return Estimate(fixed, [always | phase for phase in phases])
+
+
+def estimate_all(config: RunConfig, built: Mapping[str, PreTrainedModel], prompts: Prompts) -> Estimate:
+    """``estimate`` with the models of a config by their key. Several teachers are all in memory and write in turn."""
+    student, found = built["student"], []
+    for key, one in teachers_of(config.teacher).items() or [("", None)]:
+        made = not isinstance(one, TeacherModel | ServerTeacher | None)
+        alone = config.model_copy(update={"teacher": one})
+        found.append(estimate(alone, student, student if made else built.get(key), prompts))
+    weights = sum(each.fixed.get(_TEACHER, 0) for each in found)
+    return Estimate({**found[0].fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
 
 
 @dataclass(frozen=True)
@@ -121,10 +142,17 @@ class _Reader:
 
     def cache(self, rows: int, new_tokens: int) -> int:
         """Bytes of keys and values."""
+        return rows * (self.longest_prompt + new_tokens) * self._per_token
+
+    def kept(self, megabytes: int) -> int:
+        """Bytes of keys and values of all prompts, as far as they fit."""
+        return min(megabytes * 10**6, sum(map(len, self.prompts.ids)) * self._per_token)
+
+    @property
+    def _per_token(self) -> int:
         shape = self.model.config.get_text_config()
         _, key_heads, size = _heads(shape)
-        per_token = shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype]
-        return int(rows * (self.longest_prompt + new_tokens) * per_token)
+        return int(shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype])
 
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""
@@ -209,13 +237,13 @@ def _layer(model: PreTrainedModel, width: int, scores: int) -> int:
     heads, key_heads, size = _heads(shape)
     norms = 2 * shape.hidden_size * (4 + 4 + width)
     attention = 2 * (heads + key_heads) * size + 2 * heads * scores
-    return int(norms + width * (attention + 4 * _inner_size(shape)))
+    return int(norms + width * (attention + 4 * inner_size(shape)))
 
 
 def _transient(model: PreTrainedModel) -> int:
     """Numbers per token that one layer holds at once, besides what it keeps."""
     shape = model.config.get_text_config()
-    return 3 * _inner_size(shape) + 2 * int(shape.hidden_size)
+    return 3 * inner_size(shape) + 2 * int(shape.hidden_size)
 
 
 def _heads(shape: Any) -> tuple[int, int, int]:
@@ -225,7 +253,7 @@ def _heads(shape: Any) -> tuple[int, int, int]:
     return heads, getattr(shape, "num_key_value_heads", None) or heads, size
 
 
-def _inner_size(shape: Any) -> int:
+def inner_size(shape: Any) -> int:
     """Width of the feed-forward net; GPT-2 style configs mean four times the hidden size where they say nothing."""
     return int(getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None) or 4 * shape.hidden_size)
 

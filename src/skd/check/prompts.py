@@ -119,10 +119,17 @@ def check_contexts(
     from skd.sampling.checks import require_prompts
 
     for key, prompts in sets.items():
-        lengths = longest_responses(config, prompts)
         for name, model in models.items():
+            read = _read_by(name, prompts)
             with part.noting(), _placed(f"{key}, {name}"):
-                require_prompts(prompts, lengths, context_length(model), words.vocab_size)
+                require_prompts(read, longest_responses(config, read), context_length(model), words.vocab_size)
+
+
+def _read_by(model: str, prompts: Prompts) -> Prompts:
+    """The prompts that a model reads: of several teachers each its own."""
+    if model == "student" or prompts.routes is None:
+        return prompts
+    return prompts.select([i for i, route in enumerate(prompts.routes) if model == f"teacher.by.{route}"])
 
 
 def _check_template(part: Part, data: DataConfig, row: Row, words: Words) -> None:

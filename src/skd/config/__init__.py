@@ -9,11 +9,13 @@ from skd.config.models import (
     HubConfig,
     LoraConfig,
     ModelConfig,
+    RoutedTeacher,
     ServerTeacher,
     StudentModel,
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
+    teachers_of,
 )
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
@@ -42,6 +44,7 @@ __all__ = [
     "Reading",
     "ResponsesSource",
     "RolloutsConfig",
+    "RoutedTeacher",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -63,4 +66,5 @@ __all__ = [
     "methods_table",
     "read_config",
     "resolve_model_path",
+    "teachers_of",
 ]

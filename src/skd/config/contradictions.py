@@ -46,6 +46,8 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_flash_attention(config),
         *_served_teacher(config, full),
         *_rollouts(config, policies),
+        *_rows_without_route(config),
+        *_prompt_cache(config),
     ]
 
 
@@ -226,14 +228,15 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
     """What needs more of the teacher than the most probable ids that a server tells."""
-    if _get(config, "teacher", "engine") is None:
+    served = _served(config)
+    if not served:
         return []
     found = []
-    top = _get(config, "teacher", "top_logprobs") or 64
+    key, top = min(served, key=lambda item: item[1])
     for path, gate in _gates(full.get("policy"), ("policy",)):
         k = gate.get("k", 25) if gate.get("kind") == "top_k" else None
-        if isinstance(k, int) and isinstance(top, int) and k > top:
-            text = f"{_dotted(path)}.k is {k}, and the server tells teacher.top_logprobs {top} ids"
+        if isinstance(k, int) and k > top:
+            text = f"{_dotted(path)}.k is {k}, and the server tells {key}.top_logprobs {top} ids"
             found.append(Contradiction(path, text, f"write {_dotted(path)}.k: {top}, or a larger top_logprobs"))
         if gate.get("kind") == "switch_once":
             text = f"{_dotted(path)} is switch_once, which needs the whole distribution, and a server tells its top"
@@ -258,11 +261,48 @@ def _rollouts(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contra
         text = f"sampling.rollouts is given, and {name} has nothing that one model writes alone"
         return [Contradiction(key, text, "remove it, or write policy: student")]
     teacher = config.get("teacher")
-    elsewhere = _get(teacher, "kind") not in {None, "model"} or _get(teacher, "engine") is not None
+    elsewhere = _get(teacher, "kind") not in {None, "model"} or any(_get(teacher, key) for key in ("engine", "by"))
     if "teacher" in writing and (elsewhere or _get(teacher, "quantization") is not None):
         _, name = _named(config, writing["teacher"])
         text = f"sampling.rollouts is given, and {name} is to write with a teacher that is no plain model here"
         return [Contradiction(key, text, "remove it, or name a teacher model without quantization")]
+    return []
+
+
+def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:
+    """The teachers on servers: key, and how many ids each tells."""
+    by = _get(config, "teacher", "by")
+    several = {f"teacher.by.{name}": one for name, one in by.items()} if isinstance(by, Mapping) else {}
+    teachers = several or {"teacher": config.get("teacher")}
+    tops = {key: _get(one, "top_logprobs") or 64 for key, one in teachers.items() if _get(one, "engine") is not None}
+    return [(key, top) for key, top in tops.items() if isinstance(top, int)]
+
+
+def _rows_without_route(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Rows that have no field which could name a teacher."""
+    route = _get(config, "teacher", "route")
+    if not isinstance(route, str) or _get(config, "teacher", "by") is None:
+        return []
+    found = []
+    for path, source in _data_sources(config):
+        kind, rows = source.get("kind"), {"task": "generated rows", "responses": "stored responses"}
+        if kind in rows:
+            text = f"{_dotted(path)}.kind is {kind}, and {rows[kind]} have no field teacher.route {route!r}"
+            found.append(Contradiction((*path, "kind"), text, "name a file with that field, or one teacher"))
+    return found
+
+
+def _prompt_cache(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Room for the prompts of a teacher whose weights change, or that keeps them itself."""
+    kind, megabytes = _get(config, "teacher", "kind"), _get(config, "sampling", "prompt_cache_mb")
+    if not megabytes:
+        return []
+    path, remedy = ("sampling", "prompt_cache_mb"), "write 0, or name a teacher model"
+    text = f"sampling.prompt_cache_mb is {megabytes}, and "
+    if kind in ("student", "average"):
+        return [Contradiction(path, f"{text}teacher.kind is {kind}, whose weights change at every step", remedy)]
+    if _get(config, "teacher", "engine") is not None:
+        return [Contradiction(path, f"{text}a server keeps its prompts itself", remedy)]
     return []
 
 

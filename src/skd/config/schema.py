@@ -14,7 +14,15 @@ from pydantic_core import PydanticCustomError
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Seconds, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
-from skd.config.models import HubConfig, ModelConfig, StudentModel, TeacherConfig, TeacherModel
+from skd.config.models import (
+    HubConfig,
+    ModelConfig,
+    RoutedTeacher,
+    StudentModel,
+    TeacherConfig,
+    TeacherModel,
+    teachers_of,
+)
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
@@ -102,6 +110,9 @@ class SamplingConfig(Section):
     """An engine for the responses that one model writes alone; null for skd's own sampler."""
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
+    prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
+    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
+    run and not once in every epoch; 0 keeps nothing."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
@@ -150,6 +161,9 @@ class TrainConfig(Section):
     """Newest checkpoints kept, besides the best one."""
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
+    rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
+    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
+    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 
@@ -221,9 +235,16 @@ class RunConfig(Section):
 
     @property
     def models(self) -> Mapping[str, ModelConfig]:
-        """The models that a run opens, by their part; a teacher made of the student is none of them."""
-        teacher = {"teacher": self.teacher} if isinstance(self.teacher, TeacherModel) else {}
-        return {"student": self.student, **teacher}
+        """The models that a run opens, by their key; a teacher made of the student is none of them."""
+        teachers = teachers_of(self.teacher).items()
+        return {"student": self.student, **{key: one for key, one in teachers if isinstance(one, TeacherModel)}}
+
+    def with_model(self, key: str, model: ModelConfig) -> RunConfig:
+        """The same with another model at one of the keys of ``models``."""
+        if not isinstance(self.teacher, RoutedTeacher) or key == "student":
+            return self.model_copy(update={key: model})
+        by = {**self.teacher.by, key.removeprefix("teacher.by."): model}
+        return self.model_copy(update={"teacher": self.teacher.model_copy(update={"by": by})})
 
     @property
     def writers(self) -> frozenset[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from skd.data.encoding import Encoding, LongPrompt, Refusals
@@ -73,6 +75,8 @@ def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Da
         on_long_prompt=data.on_long_prompt,
         stop_id=stop_id,
     )
+    if any(row.route is not None for row in islice(rows, 1)):
+        prompts = replace(prompts, routes=[sys.intern(rows[number].route or "") for number in prompts.sample_ids])
     if data.teacher_prompt is None:
         return prompts
     filled = (_filled(Template(data.teacher_prompt), rows[number]) for number in prompts.sample_ids)

@@ -23,6 +23,7 @@ from skd.recorded import PROBE_TOLERANCE, close_probes
 from skd.sampling.gate import Gate
 from skd.sampling.gates import SwitchOnce, TopK
 from skd.sampling.judge import Opening
+from skd.sampling.prompts import PromptTokens
 from skd.sampling.slots import Places, Slots
 from skd.sampling.warp import CutWarp, draw
 from skd.sampling.writer import Judged, Written
@@ -196,8 +197,9 @@ class ServerJudge:
     teacher: ServerTeacher
     warp: CutWarp
 
-    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
+    def prefill(self, rows: Sequence[int], prompts: Sequence[Tensor]) -> PromptTokens:
         """Nothing is kept on the server."""
+        return PromptTokens()
 
     def keep_rows(self, rows_b: Tensor) -> None:
         """Nothing is kept on the server."""

@@ -13,6 +13,7 @@ from skd.models.head import head_of
 from skd.models.score import score
 from skd.sampling.cache import AttentionForm, CursorModel
 from skd.sampling.judge import Opening
+from skd.sampling.prompts import PromptReader
 from skd.sampling.writer import LocalJudge, Writer
 from skd.types import Evidence
 
@@ -27,6 +28,8 @@ class LocalTeacher:
     form: AttentionForm
     vocab_size: int
     context: int
+    frozen: bool
+    """Its weights never change, so that what it makes of a prompt can be kept."""
     block: int | None = None
 
     @property
@@ -47,7 +50,8 @@ class LocalTeacher:
     def open(self, opening: Opening) -> LocalJudge:
         """With a cache of its own."""
         body = CursorModel(self.model.base_model, self.form, self.context, opening.num_slots, opening.capacity)
-        return LocalJudge(Writer(body, head_of(self.model, self.vocab_size), opening.warp))
+        reader = PromptReader(body, opening.kept if self.frozen else None)
+        return LocalJudge(Writer(body, head_of(self.model, self.vocab_size), opening.warp, reader))
 
     def score(
         self, prompt_ids: Sequence[Tensor], response_ids: Sequence[Tensor], token_budget: int = 16384

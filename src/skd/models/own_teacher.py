@@ -28,6 +28,11 @@ class OwnTeacher(Protocol):
         """Whether its weights are not the student's, so that a checkpoint must hold them."""
         ...
 
+    @property
+    def frozen(self) -> bool:
+        """Whether its weights stay what they were at the start."""
+        ...
+
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
         """The frozen teacher of a student of float32 weights."""
         ...
@@ -46,6 +51,7 @@ class CurrentStudent:
 
     title = "the student's current weights"
     has_weights = False
+    frozen = False
 
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
         """A second model over the student's weights: no gradient, no dropout, a config of its own."""
@@ -68,6 +74,7 @@ class AdapterOff:
 
     title = "the student with its adapters off"
     has_weights = False
+    frozen = True
 
     def made_from(self, student: PreTrainedModel) -> PreTrainedModel:
         """A second model over the weights under the adapters."""
@@ -87,6 +94,7 @@ class MovingAverage:
 
     decay: float
     has_weights = True
+    frozen = False
 
     @property
     def title(self) -> str:

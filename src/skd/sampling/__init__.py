@@ -4,6 +4,7 @@ from skd.sampling.gate import Drafted, Gate, Verdict, teacher_draw
 from skd.sampling.gates import AcceptAll, AcceptNone, Interpolated, MinProb, SwitchOnce, TopK, TopP
 from skd.sampling.interleave import interleave
 from skd.sampling.noise import Purpose, uniform
+from skd.sampling.prompts import PromptCache
 from skd.sampling.warp import Warp, draw
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Gate",
     "Interpolated",
     "MinProb",
+    "PromptCache",
     "Purpose",
     "SwitchOnce",
     "TopK",

@@ -6,7 +6,7 @@ and rejecting tokens is writing over them. Nothing is copied, cropped or padded 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,6 +95,26 @@ class CursorCache(Cache):
         values[self._rows, self._position] = value_states.transpose(1, 2)
         return keys[:, : self._num_keys].transpose(1, 2), values[:, : self._num_keys].transpose(1, 2)
 
+    def copy_rows(self, from_b: Tensor, to_b: Tensor, length: int) -> None:
+        """The first ``length`` positions of the rows ``from_b`` in the rows ``to_b``, too."""
+        for states in (*self.keys, *self.values):
+            states[to_b, :length] = states[from_b, :length]
+
+    def read_row(self, row: int, length: int) -> list[Tensor]:
+        """The first ``length`` positions of a row: the keys of all layers, then their values."""
+        return [states[row, :length] for states in (*self.keys, *self.values)]
+
+    def write_row(self, row: int, states: Sequence[Tensor], device: torch.device) -> None:
+        """Put what ``read_row`` gave into a row."""
+        if not self.keys:
+            space = [
+                torch.zeros(self.num_rows, self.capacity, *state.shape[1:], dtype=state.dtype, device=device)
+                for state in states
+            ]
+            self.keys, self.values = space[: len(space) // 2], space[len(space) // 2 :]
+        for mine, state in zip((*self.keys, *self.values), states, strict=True):
+            mine[row, : len(state)].copy_(state, non_blocking=True)
+
     def keep_rows(self, rows_b: Tensor) -> None:
         """Shrink to ``rows_b``, in that order."""
         self.num_rows = len(rows_b)
@@ -115,8 +135,9 @@ class CursorModel:
     """One model with its cursor cache: ids in, last hidden states out."""
 
     def __init__(self, body: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> None:
-        self._body, self._form, self._context = body, form, context
-        self._dtype = next(body.parameters()).dtype
+        self.module, self._form, self._context = body, form, context
+        weight = next(body.parameters())
+        self._dtype, self._device = weight.dtype, weight.device
         self._cache = CursorCache(num_rows, capacity)
 
     def forward(self, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> Tensor:
@@ -129,21 +150,36 @@ class CursorModel:
         self._cache.at_cursors(position_BG, num_keys)
         return self._run(ids_BG, position_BG, num_keys)
 
-    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
-        """Fill the rows ``rows_b`` with right-padded prompts; what stands after a prompt's end is never looked at."""
+    def prefill(self, ids_bT: Tensor, rows: Sequence[int]) -> None:
+        """Fill ``rows`` with right-padded prompts; what stands after a prompt's end is never looked at."""
         count, length = ids_bT.shape
         if length == 0:
             return
-        self._cache.at_start(rows_b)
-        position_bT = torch.arange(length, device=ids_bT.device).expand(count, length)
-        self._run(ids_bT, position_bT, length)
+        self._cache.at_start(self._on_device(rows))
+        position_bT = torch.arange(length, device=self._device).expand(count, length)
+        self._run(ids_bT.to(self._device), position_bT, length)
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Put what stands at the first ``length`` positions of some rows into others, too."""
+        self._cache.copy_rows(self._on_device(sources), self._on_device(targets), length)
+
+    def read_row(self, row: int, length: int) -> list[Tensor]:
+        """Keys and values [length, heads, head size] of a row, of all layers; views."""
+        return self._cache.read_row(row, length)
+
+    def write_row(self, row: int, states: Sequence[Tensor]) -> None:
+        """Put what ``read_row`` gave of the same model into a row."""
+        self._cache.write_row(row, states, self._device)
 
     def keep_rows(self, rows_b: Tensor) -> None:
         """Shrink to ``rows_b``, in that order."""
         self._cache.keep_rows(rows_b)
 
+    def _on_device(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(rows, device=self._device)
+
     def _run(self, ids_BG: Tensor, position_BG: Tensor, num_keys: int) -> Tensor:
-        output = self._body(
+        output = self.module(
             input_ids=ids_BG,
             attention_mask=self._form.masks(position_BG, num_keys, self._dtype),
             # Drafts past the context are thrown away, but a learned position table must not be read beyond its end.
@@ -206,7 +242,7 @@ def _reproduces(model: PreTrainedModel, form: AttentionForm) -> bool:
     index_BG = start_B.unsqueeze(1) + torch.arange(block, device=device)
     cursor = CursorModel(model.base_model, form, context, num_rows=2, capacity=length)
     try:
-        cursor.prefill(ids_BT[:, : length - block], torch.arange(2, device=device))
+        cursor.prefill(ids_BT[:, : length - block], range(2))
         cursor.forward(wrong_BG, start_B, length)
         rewound_BGD = cursor.forward(ids_BT.gather(1, index_BG), start_B, length)
     except (AttributeError, TypeError, IndexError, KeyError, RuntimeError, ValueError):

@@ -15,6 +15,7 @@ from skd.sampling.checks import require_positive, require_prompts, require_stop_
 from skd.sampling.gate import Gate
 from skd.sampling.gates import TopK
 from skd.sampling.judge import TeacherEngine
+from skd.sampling.prompts import PromptCache
 from skd.sampling.sampler import OnCommit, Sampler, Settings
 from skd.sampling.slots import Request
 from skd.sampling.stops import StopStrings
@@ -47,6 +48,7 @@ def interleave(
     progress: float = 0.0,
     evidence: bool = True,
     student_logp: bool = False,
+    kept_prompts: PromptCache | None = None,
     on_commit: OnCommit | None = None,
     check: Callable[[], None] | None = None,
 ) -> Rollout:
@@ -68,6 +70,8 @@ def interleave(
         evidence: keep the teacher's last hidden states for the loss.
         student_logp: keep, for every token, the log-prob that the student gave it before any warp; not for a gate
             without drafts.
+        kept_prompts: where what a frozen teacher in this process makes of prompts is kept for the next call. It then
+            reads each prompt alone, so that a response does not depend, not even by rounding, on what was kept.
         on_commit: told of every token as it is written.
         check: called before every round of drafting and judging; what it raises ends the sampling.
 
@@ -104,6 +108,7 @@ def interleave(
         evidence=evidence and gate.judges,
         student_logp=student_logp and gate.drafts,
         on_commit=on_commit,
+        kept_prompts=kept_prompts,
     )
     with _evaluating(pair.sampling_student, pair.teacher):
         rollout = Sampler(pair, settings, requests, slots).run(check or (lambda: None))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from skd.sampling.gate import Gate
+from skd.sampling.prompts import PromptCache, PromptTokens
 from skd.sampling.slots import Places, Slots
 from skd.sampling.warp import Warp
 from skd.sampling.writer import Judged, Written
@@ -30,6 +31,8 @@ class Opening:
     num_slots: int
     capacity: int
     """Tokens of the longest row, prompt, response and one block beyond."""
+    kept: PromptCache | None = None
+    """Where a frozen teacher in this process may keep what it makes of prompts."""
 
 
 class Judge(Protocol):
@@ -40,8 +43,8 @@ class Judge(Protocol):
         """The distribution its tokens are drawn from."""
         ...
 
-    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
-        """Take in prompts without their last tokens, right-padded, for the slots ``rows_b``."""
+    def prefill(self, rows: Sequence[int], prompts: Sequence[Tensor]) -> PromptTokens:
+        """Take in prompts without their last tokens, int64 [T] on the CPU, for the slots ``rows``."""
         ...
 
     def keep_rows(self, rows_b: Tensor) -> None:

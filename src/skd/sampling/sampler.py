@@ -22,6 +22,7 @@ from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gate import Drafted, Gate, Verdict
 from skd.sampling.judge import Judge, Opening
 from skd.sampling.pace import Pace
+from skd.sampling.prompts import PromptCache, PromptReader, PromptTokens
 from skd.sampling.slots import Block, Places, Request, Slots
 from skd.sampling.stops import StopStrings
 from skd.sampling.warp import Warp
@@ -60,6 +61,8 @@ class Settings:
     student_logp: bool
     """Keep the raw log-probs of the student where it drafts."""
     on_commit: OnCommit | None
+    kept_prompts: PromptCache | None = None
+    """Where what the teacher makes of prompts is kept for other rollouts."""
 
 
 class Sampler:
@@ -78,13 +81,15 @@ class Sampler:
             self._student = self._opened(pair.sampling_student, pair.student_form, self._capacity(longest))
         if gate.judges:
             longest = max((len(request.teacher_prompt) for request in requests), default=1)
-            opening = Opening(gate, settings.teacher_warp, len(self._slots.held), self._capacity(longest))
+            capacity = self._capacity(longest)
+            opening = Opening(gate, settings.teacher_warp, len(self._slots.held), capacity, settings.kept_prompts)
             self._teacher = pair.required_engine.open(opening)
         self._offset_G = torch.arange(self._block, device=pair.device)
         self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
         self._done: dict[int, Response] = {}
         self._clock = Clock(pair.device)
         self._rounds = self._drafted = 0
+        self._by_student = self._by_teacher = PromptTokens()
 
     # Not no_grad: its bookkeeping is a tenth of a tiny model's forward. ``Response.take`` leaves this mode again.
     @torch.inference_mode()
@@ -102,7 +107,13 @@ class Sampler:
             self._shrink()
         self._clock.lap("rest")
         responses = [self._done[request.index] for request in self._requests]
-        stats = gather_stats(responses, self._drafted, self._rounds, self._clock.seconds())
+        stats = replace(
+            gather_stats(responses, self._drafted, self._rounds, self._clock.seconds()),
+            student_read=self._by_student.read,
+            student_reused=self._by_student.reused,
+            teacher_read=self._by_teacher.read,
+            teacher_reused=self._by_teacher.reused,
+        )
         rollout = gather_rollout(self._requests, responses, stats, self._pair.tokenizer, settings.student_logp)
         return replace(rollout, evidence=self._evidence(responses) if settings.evidence else None)
 
@@ -118,20 +129,21 @@ class Sampler:
         from skd.models.head import head_of
 
         body = CursorModel(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
-        return Writer(body, head_of(model, self._pair.vocab_size), self._settings.student_warp)
+        head = head_of(model, self._pair.vocab_size)
+        return Writer(body, head, self._settings.student_warp, PromptReader(body))
 
     def _fill(self) -> None:
         filled = self._slots.refill()
         if filled is not None and self._student is not None:
-            self._student.body.prefill(filled.student_bT, filled.rows_b)
+            self._by_student += self._student.prompts.fill(filled.rows, filled.student)
         if filled is not None and self._teacher is not None:
-            self._teacher.prefill(filled.teacher_bT, filled.rows_b)
+            self._by_teacher += self._teacher.prefill(filled.rows, filled.teacher)
         self._clock.lap("prefill")
 
     def _shrink(self) -> None:
         rows_b = self._slots.shrink()
         if rows_b is not None and self._student is not None:
-            self._student.body.keep_rows(rows_b)
+            self._student.prompts.keep_rows(rows_b)
         if rows_b is not None and self._teacher is not None:
             self._teacher.keep_rows(rows_b)
 

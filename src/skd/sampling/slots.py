@@ -60,11 +60,11 @@ class Places:
 
 @dataclass(frozen=True)
 class Filled:
-    """Prompts without their last tokens [b, T], right-padded, for the slots ``rows_b``."""
+    """Prompts without their last tokens, int64 [T] on the CPU, for the slots ``rows``."""
 
-    rows_b: Tensor
-    student_bT: Tensor
-    teacher_bT: Tensor
+    rows: list[int]
+    student: list[Tensor]
+    teacher: list[Tensor]
 
 
 @dataclass
@@ -74,15 +74,14 @@ class Front:
     cursor_B: Tensor
     pending_B: Tensor
 
-    def start(self, rows_b: Tensor, prompts: Sequence[Tensor]) -> Tensor:
-        """Stand before the last token of each prompt; returns what is to be in the cache already [b, T]."""
+    def start(self, rows_b: Tensor, prompts: Sequence[Tensor]) -> list[Tensor]:
+        """Stand before the last token of each prompt; returns what is to be in the cache already: b tensors [T]."""
         device = self.cursor_B.device
-        ids_bP = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True).to(device)
         last_b = torch.tensor([len(ids) - 1 for ids in prompts], device=device)
         self.cursor_B = self.cursor_B.index_copy(0, rows_b, last_b)
         # Not in place: what was pending before is shared with the other model.
-        self.pending_B = self.pending_B.index_copy(0, rows_b, ids_bP.gather(1, last_b.unsqueeze(1)).squeeze(1))
-        return ids_bP[:, :-1]
+        self.pending_B = self.pending_B.index_copy(0, rows_b, torch.stack([ids[-1] for ids in prompts]).to(device))
+        return [ids[:-1] for ids in prompts]
 
     def advance(self, count_B: Tensor, pending_B: Tensor) -> None:
         """Move on by what was committed."""
@@ -175,10 +174,10 @@ class Slots:
             self.held[slot], self.lengths[slot] = request, 0
         rows_b = torch.tensor(slots, device=self._device)
         self._start(rows_b, taken)
-        student_bT = teacher_bT = self.student.start(rows_b, [request.prompt for request in taken])
+        student = teacher = self.student.start(rows_b, [request.prompt for request in taken])
         if self.teacher is not self.student:
-            teacher_bT = self.teacher.start(rows_b, [request.teacher_prompt for request in taken])
-        return Filled(rows_b, student_bT, teacher_bT)
+            teacher = self.teacher.start(rows_b, [request.teacher_prompt for request in taken])
+        return Filled(slots, student, teacher)
 
     def shrink(self) -> Tensor | None:
         """Drop finished rows once nothing waits and half are done; returns the rows [b] that stay, else None."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from skd.sampling.cache import CursorModel
+from skd.sampling.prompts import PromptReader, PromptTokens
 from skd.sampling.slots import Front, Places, Slots
 from skd.sampling.warp import Warp, draw
 from skd.types import Evidence, Head
@@ -55,6 +56,7 @@ class Writer:
     body: CursorModel
     head: Head
     warp: Warp
+    prompts: PromptReader
 
     def write(self, front: Front, noise_BG: Tensor, num_keys: int, keep_logits: bool) -> Written:
         """Draw G tokens one after the other, each fed for the next; the last is left pending."""
@@ -89,13 +91,13 @@ class LocalJudge:
         """That of the writer."""
         return self.writer.warp
 
-    def prefill(self, ids_bT: Tensor, rows_b: Tensor) -> None:
+    def prefill(self, rows: Sequence[int], prompts: Sequence[Tensor]) -> PromptTokens:
         """Into the cache."""
-        self.writer.body.prefill(ids_bT, rows_b)
+        return self.writer.prompts.fill(rows, prompts)
 
     def keep_rows(self, rows_b: Tensor) -> None:
         """In the cache."""
-        self.writer.body.keep_rows(rows_b)
+        self.writer.prompts.keep_rows(rows_b)
 
     def read(self, slots: Slots, ids_BG: Tensor, places: Places) -> Judged:
         """One forward over the pending token and all drafts but the last."""

@@ -30,6 +30,8 @@ class MicroBatch:
     """What is known of the teacher at the tokens; None when the objective needs no teacher, or at no token."""
     progress: float
     """Share of the training done, for schedules."""
+    route: str | None
+    """The teacher that its responses have, where there are several."""
 
 
 def collate(
@@ -40,7 +42,7 @@ def collate(
     progress: float,
     device: torch.device,
 ) -> MicroBatch:
-    """The responses ``rows`` of a rollout as one micro-batch; no rows at all give a batch of no tokens.
+    """The responses ``rows`` of a rollout, of one teacher, as one micro-batch; no rows give a batch of no tokens.
 
     Args:
         weights: float32 [L] of each response of the rollout.
@@ -59,6 +61,7 @@ def collate(
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
         evidence=joined_evidence(evidence, device) if evidence else None,
         progress=progress,
+        route=rollout.route(rows),
     )
 
 
@@ -129,6 +132,6 @@ class StudentLoss(nn.Module):
                 batch.tokens,
                 batch.weight_N,
                 self._objective,
-                teacher=teacher_view(self._pair, batch.evidence, device) if needs_teacher else None,
+                teacher=teacher_view(self._pair.of(batch.route), batch.evidence, device) if needs_teacher else None,
                 progress=batch.progress,
             )

@@ -34,7 +34,7 @@ from skd.objectives import (
     Veto,
 )
 from skd.policies import DataSet, Interleaved, Mixture, Policy, Sampling, Staged, Student, Teacher
-from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, SwitchOnce, TopK, TopP, Warp
+from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, PromptCache, SwitchOnce, TopK, TopP, Warp
 from skd.schedule import Schedule
 
 __all__ = ["build_gate", "build_objective", "build_policy"]
@@ -88,6 +88,7 @@ def build_policy(
         stop_strings=tuple(settings.stop_strings),
         evidence=evidence,
         student_logp=student_logp,
+        kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
     )
     return _policy(config.policy, sampling, writers)
 

@@ -27,13 +27,14 @@ from skd.train.checkpoint import TrainState, disk_faults, load, read_state, requ
 from skd.train.directory import remove_stale
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
+from skd.train.meeting import meet, require_same
 from skd.train.peers import as_one
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
 from skd.train.run import Run
 from skd.train.setup import PromptSource, prepare
-from skd.train.signals import Interrupted, StopSignal
+from skd.train.signals import Interrupted, StopSignal, in_a_round
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import (
     average_tensors,
@@ -105,36 +106,39 @@ def train(
         display: show progress and samples on standard error.
 
     Raises:
-        ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
+        ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used; processes that
+            were started for different runs (SKD-P07).
         DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
-        RemoteError: another process of the run (SKD-P02) or the teacher's server was lost; or the finished student
-            could not be pushed, and is whole in the run's directory.
+        RemoteError: another process of the run was lost (SKD-P02), is stuck (SKD-P03) or was not found (SKD-P09); the
+            teacher's server was lost; or the finished student could not be pushed, and is whole in the run's directory.
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
     config = as_recorded(_configured(config, overrides))
     settings, run_dir = config.train, Path(config.output)
+    accelerator = meet(cpu=pair is not None and pair.device.type == "cpu")
     checked = checked or check(config, rows=prompts is None, models=pair is None, allow=allow)
     checked.require()
     prompts = checked.train if prompts is None else prompts
     validation = checked.validation if validation is None else validation
-    accelerator = Accelerator(mixed_precision="no", cpu=pair is not None and pair.device.type == "cpu")
     shown = Display(enabled=display and accelerator.is_main_process)
     for warning in checked.warnings:
         shown.say(warning)
     lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
-    with as_one(accelerator, run_dir), lock, StopSignal() as stop:
+    with as_one(accelerator, run_dir, settings.rank_timeout_seconds) as begin, lock, StopSignal() as stop:
+        require_same(accelerator, {"config": dump_config(config), "versions": str(versions())})
+        point("start")
         config = _with_seed(config, accelerator, shown)
         checkpoint = find_start(run_dir, config, resume, shown.say, allow)
         if checkpoint and isinstance(prompts, Prompts):
             _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
-        if run.world_size == 1:
-            # With several processes one of them must not leave in the middle of a step: the others would wait for it.
-            run = replace(run, check=stop.check)
+        # With several processes one of them must not leave in the middle of a step: the others would wait for it.
+        run = replace(run, check=stop.check if run.world_size == 1 else in_a_round)
         state = _restored(run, checkpoint) if checkpoint else _first_state(run)
+        require_same(accelerator, {"training set": state.data_fingerprint, "checkpoint": str(state.step)})
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
@@ -148,6 +152,7 @@ def train(
                 if state.validation_pending:
                     state = _validated(run, state, measure, log)
                 while state.step < run.total_steps:
+                    begin(state.step + 1)
                     report = train_step(run, state.step)
                     trace.stepped()
                     state = _advanced(run, state)
@@ -220,7 +225,8 @@ def _trackers(run: Run, after_step: int, shown: Display) -> Trackers:
 
 def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog) -> TrainState:
     """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
-    asked = replace(run, check=None) if state.step == run.total_steps else run
+    last = state.step == run.total_steps
+    asked = replace(run, check=None) if last and run.world_size == 1 else run
     scores = validate(asked, state.step, log) | _measured(run, measure)
     log.validation(state.step, scores)
     state = replace(state, validation_pending=False)
@@ -307,7 +313,7 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
 
 
 def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
-    log.training(step, report.metrics, report.positions)
+    log.training(step, report.metrics, report.positions, report.teachers)
     log.trained(step, report.epochs, report.sample_ids)
     shown.step(step, report.metrics)
     every, rollout = run.config.train.samples_every, report.rollout

@@ -69,6 +69,7 @@ def _response(rollout: Rollout, row: int) -> dict[str, Any]:
         "truncated": bool(rollout.truncated[row]),
         "student_logp": None if rollout.student_logp is None else rollout.student_logp[row].tolist(),
         "mask": None if rollout.masks is None else rollout.masks[row].tolist(),
+        "route": rollout.route([row]),
         "teacher_prompt_ids": None if (own := rollout.teacher_prompt_ids) is None else own[row].tolist(),
     }
 
@@ -94,6 +95,7 @@ def restored_dump(run: Run, path: Path) -> tuple[int, Rollout]:
         student_logp=_optional(rows, "student_logp", torch.float32),
         masks=_optional(rows, "mask", torch.bool),
         teacher_prompt_ids=_optional(rows, "teacher_prompt_ids", torch.int64),
+        routes=[row["route"] for row in rows] if run.pair.routes else None,
         tokenizer=run.pair.tokenizer,
     )
 

@@ -21,7 +21,7 @@ from skd.policies import Policy
 from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
 from skd.train.signals import Interrupted
 from skd.train.spread import Spread
-from skd.types import Evidence, Prompts, Rollout
+from skd.types import Evidence, Prompts, Rollout, by_route
 
 __all__ = ["Run", "adamw"]
 
@@ -103,14 +103,15 @@ class Run:
             raise Interrupted(number)
 
     def evidence(self, rollout: Rollout, rows: Sequence[int]) -> Evidence | None:
-        """What is known of the teacher at these responses: kept by the policy, or computed now."""
+        """What is known of the teacher at these responses, which have one: kept by the policy, or computed now."""
         if not self.objective.needs_teacher or not rows:
             return None
         if rollout.evidence is not None:
             return rollout.select(rows).evidence
         prompts = [rollout.read_by_teacher[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
-        return self.pair.required_engine.score(prompts, responses, self.config.train.micro_batch_tokens)
+        engine = self.pair.of(rollout.route(rows)).required_engine
+        return engine.score(prompts, responses, self.config.train.micro_batch_tokens)
 
     def progress(self, step: int) -> float:
         """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
@@ -118,16 +119,21 @@ class Run:
 
     def token_weights(self, rollout: Rollout) -> tuple[list[Tensor], float]:
         """The factor of each token's loss, float32 [L] per response, and their total over this rank's responses."""
-        needs_teacher, rows = self.objective.weights.needs_teacher, range(len(rollout))
-        device = self.accelerator.device if needs_teacher else torch.device("cpu")
-        teacher = None
+        weights = [torch.empty(0)] * len(rollout)
+        for _, rows in by_route(rollout.routes, len(rollout)):
+            for row, weight_L in zip(rows, self._weights(rollout, rows), strict=True):
+                weights[row] = weight_L if rollout.masks is None else weight_L * rollout.masks[row]
+        return self.objective.reduced(weights)
+
+    def _weights(self, rollout: Rollout, rows: Sequence[int]) -> Sequence[Tensor]:
+        """What the objective gives the tokens of responses of one teacher, [L] each."""
+        needs_teacher = self.objective.weights.needs_teacher
+        device, teacher = self.accelerator.device if needs_teacher else torch.device("cpu"), None
         if needs_teacher:
-            evidence = self.evidence(rollout, rows)
-            teacher = teacher_view(self.pair, None if evidence is None else joined_evidence(evidence, device), device)
+            evidence, pair = self.evidence(rollout, rows), self.pair.of(rollout.route(rows))
+            teacher = teacher_view(pair, None if evidence is None else joined_evidence(evidence, device), device)
         weight_N = self.objective.weights(response_tokens(rollout, rows, device), teacher).cpu()
-        if rollout.masks:
-            weight_N = weight_N * torch.cat(rollout.masks)
-        return self.objective.reduced(weight_N.split([len(ids) for ids in rollout.response_ids]))
+        return torch.split(weight_N, [len(rollout.response_ids[row]) for row in rows])
 
 
 def adamw(student: nn.Module, config: RunConfig) -> AdamW:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from skd.data.batching import micro_batches
 from skd.data.order import batch_at
 from skd.faults import point
-from skd.policies import RolloutKey
+from skd.policies import RolloutKey, rolled_out
 from skd.sampling.clock import Clock
 from skd.train.batch import collate
 from skd.train.memory_faults import memory_faults
@@ -24,7 +24,7 @@ from skd.train.positions import positions
 from skd.train.run import Run
 from skd.train.schedule import lr_factor
 from skd.train.split import padding, peak_mb, split_of_step
-from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
+from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout, by_route
 
 __all__ = ["StepReport", "redo_step", "roll_out_step", "row_batches", "train_step"]
 
@@ -40,6 +40,8 @@ class StepReport:
     metrics: dict[str, float | int | None]
     positions: dict[str, list[int]]
     """Counts by response position; see ``skd.train.positions``."""
+    teachers: dict[str, dict[str, float | int | None]]
+    """Responses, tokens and acceptance of each of several teachers, by name."""
     rollout: Rollout
     """The responses of this rank."""
     epochs: list[int]
@@ -47,26 +49,26 @@ class StepReport:
     """The prompts of the whole step, all ranks, in data order."""
 
 
-@dataclass
 class _Sums:
-    """Sums over the micro-batches of this rank."""
+    """Sums over the micro-batches of this rank, float64 on the device: the host looks at them once in a step."""
 
-    loss: float = 0.0
-    tokens: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_AUTHORS, 0.0))
-    by_author: dict[tuple[str, str], float] = field(
-        default_factory=lambda: dict.fromkeys(product(_QUANTITIES, _AUTHORS), 0.0)
-    )
-    """(quantity, author) -> sum over the author's tokens."""
+    def __init__(self) -> None:
+        self._total_S: Tensor | None = None
 
     def add(self, sums: LossSum, author_N: Tensor) -> None:
-        self.loss += sums.loss.item()
-        measured = {"loss": sums.token_loss_N, "nll": sums.token_nll_N, "kl": sums.token_kl_N}
-        for name, author in _AUTHORS.items():
-            mine_N = author_N == author
-            self.tokens[name] += mine_N.sum().item()
-            for quantity, value_N in measured.items():
-                if value_N is not None:
-                    self.by_author[quantity, name] += value_N[mine_N].sum().item()
+        mine_AN = torch.stack([author_N == author for author in _AUTHORS.values()])
+        parts = [sums.loss.detach().double().view(1), mine_AN.sum(1, dtype=torch.float64)]
+        for value_N in (sums.token_loss_N, sums.token_nll_N, sums.token_kl_N):
+            values = torch.zeros_like(author_N, dtype=torch.float64) if value_N is None else value_N.double()
+            parts.append(torch.where(mine_AN, values, 0.0).sum(1))
+        total_S = torch.cat(parts)
+        self._total_S = total_S if self._total_S is None else self._total_S + total_S
+
+    def read(self) -> list[float]:
+        """The loss; tokens by author; each quantity by author."""
+        assert self._total_S is not None, "no micro-batch was added"
+        numbers: list[float] = self._total_S.tolist()
+        return numbers
 
 
 def train_step(run: Run, step: int) -> StepReport:
@@ -90,6 +92,7 @@ def train_step(run: Run, step: int) -> StepReport:
     factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * factor
+    point("update")
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.spread.updated()
@@ -104,7 +107,7 @@ def train_step(run: Run, step: int) -> StepReport:
     metrics |= split | {"seconds_idle": max(0.0, ended - started - sum(split.values()))}
     metrics |= {"seconds_train": ended - sampled, "seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
-    return StepReport(metrics, positions(run, rollout), rollout, epochs, sample_ids)
+    return StepReport(metrics, positions(run, rollout), _by_teacher(run, rollout), rollout, epochs, sample_ids)
 
 
 def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dict[str, float | int | None], float]:
@@ -160,7 +163,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
-        rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
+        rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
 
@@ -174,10 +177,14 @@ def _sizes(rollout: Rollout) -> dict[int, int]:
 
 
 def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
-    """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens."""
-    rows = [row for row, ids in enumerate(rollout.response_ids) if len(ids)]
-    lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
-    return [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+    """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens, each of one
+    teacher."""
+    batches = []
+    for _, rows in by_route(rollout.routes, len(rollout)):
+        rows = [row for row in rows if len(rollout.response_ids[row])]
+        lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
+        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+    return batches
 
 
 def _dropout_seed(seed: int, step: int, index: int, rank: int) -> int:
@@ -196,11 +203,13 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         stats.kept,
         stats.replaced,
         stats.wasted,
+        stats.teacher_read,
+        stats.teacher_reused,
     ]
-    mine = [sums.loss, *counts, *sums.tokens.values(), *sums.by_author.values()]
-    loss, tokens, responses, skipped, truncated, kept, replaced, wasted, *rest = run.total(mine)
+    totals = run.total([*counts, *sums.read()])
+    tokens, responses, skipped, truncated, kept, replaced, wasted, read, reused, loss, *rest = totals
     numbers = dict(zip(_AUTHORS, rest, strict=False))
-    by_author = dict(zip(sums.by_author, rest[len(_AUTHORS) :], strict=True))
+    by_author = dict(zip(product(_QUANTITIES, _AUTHORS), rest[len(_AUTHORS) :], strict=True))
     return {
         "loss": loss / total_weight,
         "tokens": int(tokens),
@@ -210,13 +219,29 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
         "replaced_share": _ratio(numbers["teacher"], tokens),
         "truncated_share": _ratio(truncated, responses),
         "wasted": int(wasted),
+        "prompt_read": int(read),
+        "prompt_reused": int(reused),
         **{f"{quantity}_{name}": _ratio(total, numbers[name]) for (quantity, name), total in by_author.items()},
     }
 
 
+def _by_teacher(run: Run, rollout: Rollout) -> dict[str, dict[str, float | int | None]]:
+    """Over all ranks."""
+    rows, judged = dict(by_route(rollout.routes, len(rollout))), rollout.stats.by_teacher
+    mine = {
+        name: [len(rows.get(name, ())), sum(len(rollout.response_ids[row]) for row in rows.get(name, ()))]
+        for name in run.pair.routes
+    }
+    counts = run.total([number for name in mine for number in (*mine[name], *judged.get(name, (0, 0)))]) if mine else []
+    return {
+        name: {"responses": int(responses), "tokens": int(tokens), "acceptance_rate": _ratio(kept, kept + replaced)}
+        for name, responses, tokens, kept, replaced in zip(mine, *(counts[i::4] for i in range(4)), strict=True)
+    }
+
+
 def _usage(run: Run) -> Mapping[str, int]:
-    engine = run.pair.engine
-    return {} if engine is None else engine.usage
+    used = [engine.usage for engine in run.pair.engines]
+    return {name: sum(usage.get(name, 0) for usage in used) for usage in used for name in usage}
 
 
 def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
