@@ -35,18 +35,20 @@ PARTS = ("prefill", "draft", "judge", "rest", "evidence", "forward", "backward",
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=Path, help="write each setting to this file; those that it has are left out")
     parser.add_argument("--case", help="measure one, in this process")
     options = parser.parse_args()
     if options.case is not None:
         print(json.dumps(measured(CASES[options.case])))
         return
     from benchmarks.speed.machine import described
+    from benchmarks.speed.store import Store
 
-    found = {name: _in_a_process(name) for name in CASES}
-    print(table(found))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"machine": described(), "cases": found}, indent=1) + "\n")
+    store = Store.opened(options.json, "prediction")
+    for name in CASES:
+        if name not in store.tables:
+            store.add(name, _in_a_process(name), described())
+    print(table(store.results))
 
 
 def _in_a_process(name: str) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _config(case: Mapping[str, Any], room: Path) -> Any:
         pair = {role: f"builtin:number_words/{role}" for role in ("teacher", "student")}
         return config_of({**common, **pair, "data": {"train": source}, "sampling": {"max_new_tokens": 48}})
     path = room / "work.json"
-    wanted = {"shape": case["shape"], "batch": case["batch"], "length": 64, "dtype": dtype, "ragged": 0}
+    wanted = {"shape": case["shape"], "batch": case["batch"], "length": 64, "dtype": dtype, "ragged": 0, "spread": 0.0}
     path.write_text(json.dumps(wanted))
     # Elsewhere, so that no memory of this process has held the models before.
     subprocess.run([sys.executable, "-m", "benchmarks.speed.pair", path, room], check=True, stderr=subprocess.DEVNULL)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from skd.errors import NumericsError, Problem, RemoteError
 from trust.child import Ended, Hook
@@ -16,10 +17,10 @@ from trust.processes import train_ranks
 from trust.tally import Bench, Tally
 from trust.toy import MODES, UNREACHED
 
-__all__ = ["rank_faults"]
+__all__ = ["failing", "stuck", "whole_of_two"]
 
 STEPS = 12
-SHORT = {"max_steps": STEPS, "validate_every": 4}
+SHORT: Mapping[str, Any] = {"max_steps": STEPS, "validate_every": 4}
 LIMIT_SECONDS = 6.0
 """train.rank_timeout_seconds of a run in which a process gets stuck."""
 CAUSE = "the loss is not finite"
@@ -55,25 +56,33 @@ FAULTS: Mapping[str, Callable[[], None]] = {"raise": _raise, "kill": _kill, "sto
 """Two ways of being stuck: the whole process, as on a machine that swaps, and what it does, as on a dead disk."""
 
 
-def rank_faults(bench: Bench) -> Tally:
-    """Every kind at every phase; the ranks and the modes in turn."""
+def failing(bench: Bench) -> Tally:
+    """A process fails or is killed, at every phase; the ranks and the modes in turn."""
+    return _trials(bench, lambda number: ("raise", "kill"))
+
+
+def stuck(bench: Bench) -> Tally:
+    """A process gets stuck, at every phase."""
+    return _trials(bench, lambda number: ("stop",) if number % 2 else ("sleep",))
+
+
+def _trials(bench: Bench, kinds: Callable[[int], Sequence[str]]) -> Tally:
     tally, wholes = Tally(), dict[str, dict[str, str]]()
     for number in range(bench.size.rank_faults):
         for place, phase in enumerate(PHASES):
             able = [mode for mode in MODES if (mode, PHASES[phase][0]) not in UNREACHED]
             mode = able[(number + place) % len(able)]
             if mode not in wholes:
-                wholes[mode] = _whole(bench, mode)
-            stuck = "stop" if (number + place) % 2 else "sleep"
-            for kind in ("raise", "kill", stuck):
+                wholes[mode] = whole_of_two(bench, mode, f"whole-{mode}")
+            for kind in kinds(number + place):
                 _one(bench, tally, kind, phase, mode, wholes[mode])
     return tally
 
 
-def _whole(bench: Bench, mode: str) -> dict[str, str]:
-    """The end of a run of two processes that nothing disturbs."""
-    directory = bench.room / f"whole-{mode}"
-    ended = train_ranks(directory, bench.toy.config(mode, **SHORT), 2)
+def whole_of_two(bench: Bench, mode: str, name: str, **train: str) -> dict[str, str]:
+    """The end of a run of two processes that nothing disturbs. Raises RuntimeError when it does not end well."""
+    directory = bench.room / name
+    ended = train_ranks(directory, bench.toy.config(mode, **SHORT, **train), 2)
     if any(one.code for one in ended):
         raise RuntimeError(ended[0].output + ended[1].output)
     return end_of(directory / "run", STEPS)
@@ -85,21 +94,19 @@ def _one(bench: Bench, tally: Tally, kind: str, phase: str, mode: str, whole: di
     rank = 0 if phase == "saving" else bench.random.randrange(2)
     point, reached = PHASES[phase]
     hook = _at(point, bench.random.randrange(reached), FAULTS[kind])
-    limit = LIMIT_SECONDS if kind in ("stop", "sleep") else 1800.0
-    config = bench.toy.config(mode, **SHORT, rank_timeout_seconds=limit)
+    is_stuck = kind in ("stop", "sleep")
+    config = bench.toy.config(mode, **SHORT, **({"rank_timeout_seconds": LIMIT_SECONDS} if is_stuck else {}))
     ended = train_ranks(directory, config, 2, {rank: hook})
-    seconds = time.time() - (directory / "struck").stat().st_mtime - (limit if limit == LIMIT_SECONDS else 0.0)
+    seconds = time.time() - (directory / "struck").stat().st_mtime - (LIMIT_SECONDS if is_stuck else 0.0)
     complaints = _wrong(kind, rank, ended)
     if seconds > bench.size.seconds_to_end:
         complaints.append(f"{seconds:.1f} s until both had ended")
     resumed = train_ranks(directory, config, 2)
     complaints += [f"exit code {one.code} on resume: {one.output[-500:]}" for one in resumed if one.code]
     complaints += _different(directory, whole)
-    tally.note(
-        f"{'stuck' if limit == LIMIT_SECONDS else kind} at {phase}", *(f"{directory}: {each}" for each in complaints)
-    )
+    tally.note(f"{'stuck' if is_stuck else kind} at {phase}", *(f"{directory}: {each}" for each in complaints))
     tally.counts["rank_faults"] += 1
-    tally.most("rank_fault_seconds", seconds)
+    tally.most("seconds_to_end", seconds)
 
 
 def _different(directory: Path, whole: dict[str, str]) -> list[str]:

@@ -23,13 +23,13 @@ from trust.processes import train_ranks
 from trust.tally import Bench, Tally
 from trust.toy import MODES, STEPS
 
-__all__ = ["ranks"]
+__all__ = ["STEADY", "killed_after", "ranks", "rows_of", "unlike"]
 
 CLOSE = 1e-5
 """Largest difference of a weight, after all steps."""
 _KILLS = 4
 """Of each run; the number of processes changes at each."""
-_STEADY = {"eps": 0.01}
+STEADY = {"eps": 0.01}
 """A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps."""
 
 
@@ -43,14 +43,14 @@ def ranks(bench: Bench) -> Tally:
 
 
 def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
-    config = {**bench.toy.config(mode, **_STEADY), "student": str(bench.toy.directory / "steady")}
+    config = {**bench.toy.config(mode, **STEADY), "student": str(bench.toy.directory / "steady")}
     whole = bench.room / f"whole-{mode}"
     if not whole.exists():
         train(whole, config).wait()
     directory = bench.room / f"{mode}-{tally.counts['runs compared']}"
     steps = STEPS // (_KILLS + 1)
     for _ in range(_KILLS):
-        ended = train_ranks(directory, config, world_size, {0: _killed_after(bench.random.randrange(3, steps))})
+        ended = train_ranks(directory, config, world_size, {0: killed_after(bench.random.randrange(3, steps))})
         dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *map(_left_alone, ended[1:])]
         kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
         tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
@@ -58,7 +58,7 @@ def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
         world_size = 3 - world_size
     last = train_ranks(directory, config, world_size)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
-    tally.note("runs compared", *complaints, *_differences(directory / "run", whole / "run", mode))
+    tally.note("runs compared", *complaints, *unlike(directory / "run", whole / "run", mode))
 
 
 def _left_alone(ended: Ended) -> bool:
@@ -66,7 +66,7 @@ def _left_alone(ended: Ended) -> bool:
     return ended.code == RemoteError.exit_code and "error[SKD-P02]" in ended.output and not ended.hung
 
 
-def _killed_after(steps: int) -> Callable[[str], None]:
+def killed_after(steps: int) -> Callable[[str], None]:
     """A hook that kills its process at the end of that many steps."""
     left = [steps]
 
@@ -78,11 +78,11 @@ def _killed_after(steps: int) -> Callable[[str], None]:
     return hook
 
 
-def _differences(run: Path, whole: Path, mode: str) -> list[str]:
+def unlike(run: Path, whole: Path, mode: str) -> list[str]:
     """What is not as in the run of one process."""
     if (run / "trained.jsonl").read_bytes() != (whole / "trained.jsonl").read_bytes():
         return [f"{run}: other rows or another order"]
-    steps = [row["step"] for row in _rows(run / "metrics.jsonl") if "lr" in row]
+    steps = [row["step"] for row in rows_of(run / "metrics.jsonl") if "lr" in row]
     if steps != list(range(1, STEPS + 1)):
         return [f"{run}: the steps of the log are {steps}"]
     last = Path("checkpoints", f"step-{STEPS}", "student.safetensors")
@@ -94,5 +94,6 @@ def _differences(run: Path, whole: Path, mode: str) -> list[str]:
     return []
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()]

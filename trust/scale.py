@@ -5,12 +5,21 @@ from __future__ import annotations
 import sys
 
 from trust.harness import Parts, run
-from trust.rank_faults import rank_faults
+from trust.lengths import lengths
+from trust.overhead import overhead
+from trust.rank_faults import failing, stuck
+from trust.spreads import curves, equal_runs, gradients
 
 PARTS: Parts = {
-    "faults": rank_faults,
+    "stuck": stuck,
+    "failing": failing,
+    "lengths": lengths,
+    "gradients": gradients,
+    "curves": curves,
+    "equal": equal_runs,
+    "overhead": overhead,
 }
-FIGURES = ("rank_faults",)
+FIGURES = ("rank_faults", "uneven_rollouts", "gradients", "curves", "rank_changes", "equal_runs")
 
 if __name__ == "__main__":
-    sys.exit(run("trust.scale", PARTS, FIGURES, None))
+    sys.exit(run("trust.scale", PARTS, FIGURES, None, alone=("overhead",)))

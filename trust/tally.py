@@ -34,6 +34,12 @@ class Size:
     """Config files; as many data files."""
     rank_faults: int
     """Of each of three kinds at each of six phases."""
+    uneven_rollouts: int
+    equal_ranks: int
+    """Runs of two processes that must end with the same bytes."""
+    overhead_steps: int
+    overhead_rounds: int
+    """Runs of one process and of two, in turn, whose cost is compared."""
     seconds_to_end: float
     """Most seconds from a rank's fault, or from the limit of one that is stuck, until both have ended."""
 
@@ -51,6 +57,10 @@ SIZES = {
         repeats=1,
         fuzzed=500,
         rank_faults=1,
+        uneven_rollouts=40,
+        equal_ranks=2,
+        overhead_steps=6,
+        overhead_rounds=2,
         # The gate also runs where other programs keep the machine busy.
         seconds_to_end=30.0,
     ),
@@ -66,6 +76,10 @@ SIZES = {
         repeats=9,
         fuzzed=10_000,
         rank_faults=10,
+        uneven_rollouts=100,
+        equal_ranks=5,
+        overhead_steps=40,
+        overhead_rounds=5,
         seconds_to_end=5.0,
     ),
 }
@@ -98,11 +112,12 @@ class Tally:
         self.failures += [f"{kind}: {complaint}" for complaint in complaints]
 
     def most(self, name: str, value: float) -> None:
-        """Keep the largest of the values measured under a name."""
-        self.measured[name] = round(max(value, self.measured.get(name, value)), 3)
+        """Keep the largest of the values measured under a name, to three digits."""
+        self.measured[name] = max(float(f"{value:.3g}"), self.measured.get(name, 0.0))
 
     def add(self, other: Tally) -> None:
         """Take in what another part counted and measured."""
         self.counts += other.counts
-        self.measured |= other.measured
+        for name, value in other.measured.items():
+            self.most(name, value)
         self.failures += other.failures

@@ -173,11 +173,12 @@ def plan(
         float | None, typer.Option(min=1.0, help="Mean length of a response.", show_default=False)
     ] = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this CPU again.")] = False,
+    scale: Annotated[bool, typer.Option("--scale", help="Print the model's table for 1 to 1,024 GPUs.")] = False,
 ) -> None:
     """Time and memory of a step, part by part, on this or another machine; which knob brings what."""
     from skd.plan.command import PlanOptions, plan_lines
 
-    options = PlanOptions(machine, alpha, like, response_tokens, calibrate)
+    options = PlanOptions(machine, alpha, like, response_tokens, calibrate, scale)
     for line in plan_lines(config, overrides or [], options):
         print(visible(line))
 

@@ -67,6 +67,7 @@ _HARMLESS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
     # Where a server is and how patiently it is asked, not what it answers.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -411,9 +411,11 @@ def _place_of_each_response(places: Sequence[int], rollout: Rollout) -> list[int
     return found
 
 
-@dataclass(frozen=True)
-class LossSum:
-    """A loss as sums, so that micro-batches and ranks add up; the step divides once by the global weight."""
+class LossSum(NamedTuple):
+    """A loss as sums, so that micro-batches and ranks add up; the step divides once by the global weight.
+
+    A tuple, because wrappers of modules look for tensors in those.
+    """
 
     loss: Tensor
     """Scalar: sum over tokens of weight x token loss. Carries the gradient."""

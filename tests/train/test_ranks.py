@@ -168,6 +168,22 @@ def test_a_rank_with_more_to_do_is_waited_for_beyond_the_limit(settings):
     assert run_as_ranks(config, 2, hook) == [0, 0]
 
 
+def test_a_process_that_works_alone_for_long_is_told_of(settings, capfd):
+    config = settings(max_steps=1, rank_timeout_seconds=16)
+
+    sleeps = [10]
+
+    def measure(pair):
+        time.sleep(sleeps.pop() if sleeps else 0)
+        return {}
+
+    assert as_ranks(lambda rank: run_train(config, measure=measure), 2) == [0, 0]
+    said = re.findall(r"warning\[SKD-P05\] (.+)", capfd.readouterr().err)
+    late = r"rank 0: rank 0 \(last heard of at step 0, train/loop\.py:\d+ _measured\) made no progress for 8 s"
+    assert len(said) == 1
+    assert re.fullmatch(late + "; the run ends after 16 s, which is train.rank_timeout_seconds", said[0])
+
+
 def test_a_signal_to_one_of_two_ends_both_after_the_step(settings):
     config = settings(max_steps=20)
     hook = failing(lambda: os.kill(os.getpid(), signal.SIGTERM), 1)

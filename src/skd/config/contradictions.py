@@ -44,6 +44,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
+        *_offload(config),
         *_served_teacher(config, full),
         *_rollouts(config, policies),
         *_rows_without_route(config),
@@ -224,6 +225,14 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
+
+
+def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "offload") is not True or sharding in ("zero2", "zero3"):
+        return []
+    text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
+    return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:

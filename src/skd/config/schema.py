@@ -147,8 +147,11 @@ class TrainConfig(Section):
     """Padded tokens per forward and backward; lower it when memory runs out."""
     gradient_checkpointing: Flag = False
     """Less memory for about a third more time."""
-    sharding: Literal["none", "fsdp2"] = "none"
-    """fsdp2 cuts the trained weights, gradients and moments into shards, one for each process."""
+    sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
+    """Cut teachers and training into shards, one per process: by torch (fsdp2) or by DeepSpeed (zero3; zero2 leaves the
+    student's weights whole)."""
+    offload: Flag = False
+    """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the training forward; master weights are float32 in both."""
     validate_every: Count | None = 100

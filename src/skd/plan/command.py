@@ -22,6 +22,7 @@ from skd.errors import ConfigError, Problem
 from skd.plan.cost import Cost, step_cost
 from skd.plan.knobs import Gain, gains, ms_per_token
 from skd.plan.machine import MachineConfig, load_machine
+from skd.plan.scale import scale_lines
 from skd.plan.shape import Shape
 from skd.plan.work import Work
 from skd.text import write_text
@@ -45,10 +46,15 @@ class PlanOptions:
     """An earlier run whose acceptance and lengths are taken."""
     response_tokens: float | None = None
     calibrate: bool = False
+    scale: bool = False
+    """The table of docs/scale.md."""
 
 
 def plan_lines(config: str | None, overrides: Sequence[str], options: PlanOptions) -> Iterator[str]:
     """What ``skd plan`` prints. Raises SkdError for what is wrong with config, data, models or options."""
+    if options.scale:
+        yield from scale_lines(load_machine("h100" if options.machine == "cpu" else options.machine))
+        return
     machine = cpu(anew=options.calibrate) if options.machine == "cpu" else load_machine(options.machine)
     if config is not None:
         yield from _plan(config, overrides, options, machine)

@@ -45,6 +45,8 @@ class Cost:
     passes: float = 0.0
     """Operations between products, softmax over the vocabulary."""
     launches: float = 0.0
+    links: float = 0.0
+    """What other processes send."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -56,7 +58,7 @@ class Cost:
     def limit(self) -> str:
         """What takes most of it."""
         kinds = {"reading weights": self.weights, "arithmetic": self.arithmetic, "passes": self.passes}
-        kinds["starting operations"] = self.launches
+        kinds |= {"starting operations": self.launches, "links": self.links}
         return max(kinds, key=lambda kind: kinds[kind])
 
 
@@ -104,8 +106,8 @@ class Prices:
             dtype,
             read=shape.body * size + keys,
             operations=2.0 * shape.body * tokens + looks,
-            # Four bytes in either type: norms and rotation are float32, and a CPU converts to it.
-            moved=4.0 * shape.layers * (tokens * shape.moved_per_token + spread),
+            # A CPU does in float32 what stands between the products, in either type.
+            moved=(size if self.machine.overlap else 4.0) * shape.layers * (tokens * shape.moved_per_token + spread),
             launches=started * (_FORWARD + LAUNCHES_OF_A_LAYER * shape.layers),
         )
 

@@ -12,7 +12,7 @@ from skd.models import Pair, body, padded_sequences, predicting
 from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, TopLogProbs, chunked_loss
 from skd.types import Evidence, LossSum, Rollout, TopEvidence
 
-__all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "response_tokens", "teacher_view"]
+__all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "no_responses", "response_tokens", "teacher_view"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ def collate(
         progress=progress,
         route=rollout.route(rows),
     )
+
+
+def no_responses(device: torch.device) -> MicroBatch:
+    """A micro-batch without a token to learn from."""
+    nothing = Rollout([], [], [], torch.zeros(0, dtype=torch.bool), [], [], student_logp=[])
+    return collate(nothing, [], [], None, 0.0, device)
 
 
 def response_tokens(rollout: Rollout, rows: Sequence[int], device: torch.device) -> ResponseTokens:

@@ -38,16 +38,14 @@ from skd.train.signals import Interrupted, StopSignal, in_a_round
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import (
     average_tensors,
-    optimizer_tensors,
     restore_average,
-    restore_optimizer,
     restore_student,
     student_tensors,
 )
 from skd.train.trace import Trace
 from skd.train.trackers import Destination, Trackers
 from skd.train.validate import pieces_of, validate
-from skd.train.watch import Watch
+from skd.train.watch import Watch, weights_mark
 from skd.types import Prompts
 from skd.versions import versions
 
@@ -142,7 +140,7 @@ def train(
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
-        watch = Watch.over(run.policy, run.pair.student)
+        watch = Watch.over(run.policy, lambda: _mark(run))
         with (
             _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
             Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
@@ -158,7 +156,7 @@ def train(
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
-                    shown.warn(watch.step(state.step, report.metrics, run.pair.student))
+                    shown.warn(watch.step(state.step, report.metrics))
                     if state.validation_pending:
                         state = _validated(run, state, measure, log)
                     if state.best_step == state.step or _due(settings.save_every, state.step, last):
@@ -175,7 +173,7 @@ def train(
                 _save(run, state, log, shown)
                 shown.say(f"a server was lost after step {state.step}, which is saved; resume with the same command")
                 raise
-        shown.warn(watch.end(state.step, run.pair.student))
+        shown.warn(watch.end(state.step))
         return _finished(run, state, shown, new=True)
 
 
@@ -227,12 +225,18 @@ def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog
     """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
     last = state.step == run.total_steps
     asked = replace(run, check=None) if last and run.world_size == 1 else run
-    scores = validate(asked, state.step, log) | _measured(run, measure)
+    with run.spread.whole():
+        scores = validate(asked, state.step, log) | _measured(run, measure)
     log.validation(state.step, scores)
     state = replace(state, validation_pending=False)
     if state.step and _better(scores["loss"], state.best_loss):
         return replace(state, best_loss=scores["loss"], best_step=state.step)
     return state
+
+
+def _mark(run: Run) -> int:
+    with run.spread.whole():
+        return weights_mark(run.pair.student)
 
 
 def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
@@ -282,11 +286,11 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     if error := other_models(checkpoint, state.provenance, now.provenance):
         raise error
     _require_same_rows(checkpoint, run.prompts)
-    restore_student(run.pair.student, weights, checkpoint)
-    moments = restore_average(run.pair, moments, checkpoint)
-    run.spread.reloaded()
-    restore_optimizer(run.optimizer, run.spread.learner.student, moments, checkpoint, run.spread.like)
-    run.pair.sync()
+    with run.spread.whole():
+        restore_student(run.pair.student, weights, checkpoint)
+        moments = restore_average(run.pair, moments, checkpoint)
+        run.spread.reloaded(moments, checkpoint)
+        run.pair.sync()
     return replace(
         now,
         step=state.step,
@@ -328,12 +332,13 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
-    moments = run.spread.whole(optimizer_tensors(run.optimizer, run.spread.learner.student))
-    if run.is_main:
-        weights = student_tensors(run.pair.student)
-        moments |= average_tensors(run.pair)
-        config_yaml, keep = dump_config(run.config), run.config.train.keep
-        persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
+    moments = run.spread.moments()
+    with run.spread.whole():
+        if run.is_main:
+            weights = student_tensors(run.pair.student)
+            moments |= average_tensors(run.pair)
+            config_yaml, keep = dump_config(run.config), run.config.train.keep
+            persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()
 
 
@@ -341,9 +346,10 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     """Export the student, unless an earlier run already did, push it where that is asked for, and say so."""
     student_dir = run.run_dir / "student"
     point("export")
-    if run.is_main and (new or not student_dir.is_dir()):
-        with disk_faults(run.run_dir, "the student, which is trained and saved,"):
-            export_student(run.pair, student_dir, card_of(run, state))
+    with run.spread.whole():
+        if run.is_main and (new or not student_dir.is_dir()):
+            with disk_faults(run.run_dir, "the student, which is trained and saved,"):
+                export_student(run.pair, student_dir, card_of(run, state))
     run.accelerator.wait_for_everyone()
     shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
     if run.is_main and (hub := run.config.hub) is not None:

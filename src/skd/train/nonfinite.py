@@ -32,7 +32,7 @@ def refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: f
         return
     path = run.run_dir / f"nonfinite-step-{step}{'' if run.is_main else f'-rank-{run.rank}'}.json"
     # Without a disk there is no dump, but the cause is still this one.
-    with suppress(OSError):
+    with run.spread.whole(), suppress(OSError):
         write_dump(run, path, step, loss, grad_norm, rollout)
     raise NumericsError(
         Problem(
@@ -45,12 +45,8 @@ def refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: f
 
 
 def write_dump(run: Run, path: Path, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
-    """Write the responses to ``path`` and the student's weights beside it. Raises OSError."""
-    parameters = [
-        name
-        for name, parameter in run.pair.student.named_parameters()
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
-    ]
+    """Write the responses to ``path`` and the student's weights, which are whole, beside it. Raises OSError."""
+    parameters = [name for name, gradient in run.spread.gradients() if not torch.isfinite(gradient).all()]
     found = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "parameters": parameters}
     responses = [_response(rollout, row) for row in range(len(rollout))]
     write_atomic(path, json.dumps({**found, "responses": responses}) + "\n")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
 from skd.config import RunConfig
@@ -23,7 +23,7 @@ from skd.train.signals import Interrupted
 from skd.train.spread import Spread
 from skd.types import Evidence, Prompts, Rollout, by_route
 
-__all__ = ["Run", "adamw"]
+__all__ = ["Run"]
 
 _LOST = 2**15
 """In place of the number of a signal: a process has lost its teacher's server."""
@@ -48,11 +48,15 @@ class Run:
     """What learns in this process: the pair's student, or a shard."""
     loss: StudentLoss
     """Of the pair, whose student is whole."""
-    optimizer: AdamW
     writers: Writers | None = None
     """Engines outside this process that write for the policy."""
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
+
+    @property
+    def optimizer(self) -> AdamW:
+        """Of what learns in this process."""
+        return self.spread.optimizer
 
     @property
     def rank(self) -> int:
@@ -113,6 +117,11 @@ class Run:
         engine = self.pair.of(rollout.route(rows)).required_engine
         return engine.score(prompts, responses, self.config.train.micro_batch_tokens)
 
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Around the gradients of a step: the teacher is whole where ``evidence`` will ask it."""
+        asked = self.objective.needs_teacher and self.config.sampling.evidence == "recompute"
+        return self.spread.whole() if asked else nullcontext()
+
     def progress(self, step: int) -> float:
         """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
         return min(step / max(self.total_steps - 1, 1), 1.0)
@@ -134,24 +143,3 @@ class Run:
             teacher = teacher_view(pair, None if evidence is None else joined_evidence(evidence, device), device)
         weight_N = self.objective.weights(response_tokens(rollout, rows, device), teacher).cpu()
         return torch.split(weight_N, [len(rollout.response_ids[row]) for row in rows])
-
-
-def adamw(student: nn.Module, config: RunConfig) -> AdamW:
-    """AdamW over the student; matrices decay, biases and norms do not.
-
-    On a CPU in one pass over each weight, six times faster. On other devices that form would keep its step there.
-    """
-    settings = config.train
-    matrices = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() >= 2]
-    vectors = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=all(parameter.device.type == "cpu" for parameter in student.parameters()) or None,
-    )

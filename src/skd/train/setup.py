@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -19,6 +20,7 @@ from skd.config import (
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
+    TrainConfig,
 )
 from skd.data.chat import encode_set
 from skd.data.rows import Row
@@ -30,9 +32,11 @@ from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
-from skd.train.run import Run, adamw
-from skd.train.spread import MakeLoss, Replicated, Sharded, Spread
+from skd.train.fsdp import Sharded
+from skd.train.run import Run
+from skd.train.spread import MakeLoss, Replicated, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
+from skd.train.zero import Zero
 from skd.types import Prompts, by_route
 
 __all__ = ["PromptSource", "prepare", "prepare_prompts"]
@@ -53,6 +57,7 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
+    spread_over = _spread(config)
     train_rows, validation_rows = _rows(config, prompts, validation)
     objective = build_objective(config.objective)
     without_teacher = config.teacher is None if pair is None else not pair.engines
@@ -75,7 +80,7 @@ def prepare(
     def loss_of(learner: Pair) -> StudentLoss:
         return StudentLoss(learner, objective, config.train.precision)
 
-    spread = _spread(config)(pair, loss_of, accelerator)
+    spread = spread_over(pair, loss_of, config.train, accelerator)
     # At another temperature than the rollout's the two log-probs could not be compared.
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
     # Stored evidence cannot be computed again.
@@ -94,18 +99,22 @@ def prepare(
         accelerator=accelerator,
         spread=spread,
         loss=loss_of(pair),
-        optimizer=adamw(spread.learner.student, config),
     )
 
 
-def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, Accelerator], Spread]:
-    if config.train.sharding == "none":
+def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, TrainConfig, Accelerator], Spread]:
+    sharding = config.train.sharding
+    if sharding == "none":
         return Replicated.over
     if not is_initialized():
-        found = f"is {config.train.sharding}, and there is one process"
-        remedy = "start several with torchrun, or write none"
+        found, remedy = f"is {sharding}, and there is one process", "start several with torchrun, or write none"
         raise ConfigError(Problem("SKD-P09", "train.sharding", found, remedy))
-    return Sharded.over
+    if sharding == "fsdp2":
+        return Sharded.over
+    if find_spec("deepspeed") is None:
+        found, remedy = f"is {sharding}, and DeepSpeed is not installed", "pip install 'skd[deepspeed]', or write fsdp2"
+        raise ConfigError(Problem("SKD-P09", "train.sharding", found, remedy))
+    return Zero.over
 
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:

@@ -84,18 +84,12 @@ def train_step(run: Run, step: int) -> StepReport:
     sampled = time.perf_counter()
 
     clock = Clock(run.accelerator.device)
-    with memory_faults(step, "the student learns", _sizes(rollout)):
+    with memory_faults(step, "the student learns", _sizes(rollout)), run.recomputing():
         metrics, grad_norm = _gradients(run, step, rollout, clock)
     refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
-    if settings.clip_norm is not None:
-        run.spread.clip(settings.clip_norm, grad_norm)
-    factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.lr * factor
+    lr = settings.lr * lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     point("update")
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    run.spread.updated()
+    run.spread.update(lr, grad_norm)
     point("step")
 
     clock.lap("optimiser")
@@ -103,7 +97,7 @@ def train_step(run: Run, step: int) -> StepReport:
     metrics |= _engine(run, step, rollout)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
-    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "peak_mb": peak_mb(run.accelerator.device)}
+    metrics |= {"grad_norm": grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
     metrics |= split | {"seconds_idle": max(0.0, ended - started - sum(split.values()))}
     metrics |= {"seconds_train": ended - sampled, "seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
@@ -133,7 +127,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
                 loss = run.spread.module(batch)
                 clock.lap("forward")
                 # Times the ranks, because the wrapper averages gradients over them.
-                run.accelerator.backward(loss.loss * (run.world_size / total_weight))
+                run.spread.backward(loss.loss * (run.world_size / total_weight))
             clock.lap("backward")
             sums.add(loss, batch.tokens.author_N)
             point("backward")
@@ -148,8 +142,10 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     gradients, to look at. No update is made. The bits are those of the step unless the sampler kept the teacher's
     evidence: that is computed again, which rounds otherwise.
     """
-    step, rollout = restored_dump(run, dump)
-    metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
+    with run.spread.whole():
+        step, rollout = restored_dump(run, dump)
+        run.spread.reloaded({}, dump)
+        metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
     return float(metrics["loss"] or 0.0), grad_norm
 
 
@@ -162,7 +158,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     prompts = run.prompts.select(rows)
     key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
-    with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
+    with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
         rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)

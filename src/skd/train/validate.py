@@ -31,7 +31,8 @@ VIEWED_CANDIDATES = 5
 def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     """Loss, acceptance and replaced share under the run's policy and objective, over all ranks.
 
-    Logs the token view of the first 16 prompts of the main rank's share. Raises Interrupted when a signal arrives.
+    Called where the models are whole. Logs the token view of the first 16 prompts of the main rank's share. Raises
+    Interrupted when a signal arrives.
     """
     assert run.validation is not None
     point("validate")
