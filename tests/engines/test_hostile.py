@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -164,6 +165,23 @@ def test_an_answer_beyond_its_size_is_not_read(server):
     body = {"model": "teacher", "prompt": [2, 3], "max_tokens": 1, "prompt_logprobs": 2}
     with pytest.raises(RemoteError, match="SKD-R13"):
         Transport(server.url, PATIENT).one(Call("/v1/completions", body, max_bytes=10_000))
+
+
+def test_connections_that_ended_while_idle_cost_no_try(server):
+    def close(handler, number, answer):
+        handler.close_connection = True
+        return answer
+
+    server.fault = close
+    body = {"model": "teacher", "prompt": [2, 3], "max_tokens": 1, "prompt_logprobs": 2}
+    call = Call("/v1/completions", body)
+    transport = Transport(server.url, replace(PATIENT, tries=1))
+    transport.all([call] * 8)
+    for connection in transport._idle:
+        assert connection.sock.recv(1, socket.MSG_PEEK) == b""  # waits for the server's end of it
+    assert transport._idle
+    transport.one(call)
+    assert transport.retries == 0
 
 
 def connect(url, directory, **keys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -205,6 +206,9 @@ class Transport:
 
     def _connection(self) -> http.client.HTTPConnection:
         with self._lock:
+            # A server ends what was idle for some seconds (vLLM 5): each of those would cost a try.
+            while self._idle and _ended(self._idle[-1]):
+                self._idle.pop().close()
             if self._idle:
                 connection = self._idle.pop()
             elif self._local:
@@ -244,6 +248,15 @@ class _LocalConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _ended(connection: http.client.HTTPConnection) -> bool:
+    """Whether something came over an idle connection, which can only be its end."""
+    if connection.sock is None:
+        return False  # it is opened again
+    looking = select.poll()
+    looking.register(connection.sock, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def _close(connections: list[http.client.HTTPConnection]) -> None:
