@@ -124,8 +124,9 @@ def estimate_all(config: RunConfig, built: Mapping[str, PreTrainedModel], prompt
         made = not isinstance(one, TeacherModel | ServerTeacher | None)
         alone = config.model_copy(update={"teacher": one})
         found.append(estimate(alone, student, student if made else built.get(key), prompts))
+    fixed = {part: max(each.fixed.get(part, 0) for each in found) for each in found for part in each.fixed}
     weights = sum(each.fixed.get(_TEACHER, 0) for each in found)
-    return Estimate({**found[0].fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
+    return Estimate({**fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def train_step(run: Run, step: int) -> StepReport:
 
     clock.lap("optimiser")
     metrics |= _used(run, used)
+    metrics |= _engine(run, step, rollout)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
     metrics |= {"grad_norm": None if overflow else grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
@@ -108,7 +109,7 @@ def train_step(run: Run, step: int) -> StepReport:
 
 
 def _update(run: Run, lr: float, grad_norm: float, overflow: bool) -> dict[str, float]:
-    """Let the optimizer take the gradients, unless they overflowed; returns the loss scale where there is one."""
+    """Let the optimiser take the gradients, unless they overflowed; returns the loss scale where there is one."""
     if overflow:
         run.optimizer.zero_grad(set_to_none=True)
     else:
@@ -158,8 +159,8 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     """
     with run.spread.whole():
         step, rollout = restored_dump(run, dump)
-        run.spread.reloaded({}, dump)
         scale = run.scaler.state_dict()
+        run.spread.reloaded({}, dump)
         metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
     if scale:
         # Otherwise the scaler would not divide a second time.
@@ -175,7 +176,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
         rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
@@ -264,6 +265,17 @@ def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
     now = _usage(run)
     totals = run.total([now[name] - before[name] for name in now]) if now else []
     return {name: int(total) for name, total in zip(now, totals, strict=True)}
+
+
+def _engine(run: Run, step: int, rollout: Rollout) -> dict[str, float | int]:
+    """How far an engine outside this process was from the student, where one wrote: the worst over the ranks."""
+    if run.writers is None:
+        return {}
+    behind = step - min(rollout.versions or [step])
+    return {
+        "staleness": run.largest(behind),
+        "probe_gap": run.largest(round(rollout.stats.probe_gap * 1e9)) / 1e9,
+    }
 
 
 def _ratio(part: float, whole: float) -> float | None:
