@@ -88,10 +88,13 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
     return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
+_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "compile")
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What of a config the responses depend on."""
     values = config.model_dump(mode="json")
-    sampling = {key: value for key, value in values["sampling"].items() if key not in ("slots", "evidence")}
+    sampling = {key: value for key, value in values["sampling"].items() if key not in _ROUNDING_ONLY}
     data = {key: value for key, value in values["data"].items() if key != "validation"}
     settings = {key: values[key] for key in ("teacher", "student", "policy")}
     return {**settings, "data": data, "sampling": sampling, "seed": config.train.known_seed}

@@ -68,6 +68,7 @@ _HARMLESS = (
     "train.sharding",
     "sampling.slots",
     "sampling.prompt_cache_mb",
+    "sampling.compile",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher.url",
     "teacher.concurrency",
