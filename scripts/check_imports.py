@@ -1,8 +1,8 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
-    cli -> quickstart, compare, generate -> train, evaluate, report, live -> check, policies -> objectives, responses,
-        engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest, display, types,
-        files, text, faults, errors
+    cli -> quickstart, compare, generate, plan -> train, evaluate, report, live -> check, policies -> objectives,
+        responses, engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest,
+        display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -62,6 +62,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "policies": _MATERIAL,
     "responses": frozenset({"errors", "files", "types"}),
     "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
+    "plan": _GROUND | {"check", "data", "objectives", "sampling"},
     "train": _METHOD | {"check", "engines", "responses"},
     "generate": _METHOD | {"responses", "train"},
     "evaluate": _METHOD,
@@ -70,7 +71,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "compare": _METHOD | {"check", "evaluate", "report", "train"},
     "live": _METHOD,
     "entry": frozenset({"config", "errors", "text"}),
-    "cli": _METHOD | {"check", "compare", "entry", "evaluate", "generate", "live", "quickstart", "report", "train"},
+    "cli": _METHOD
+    | {"check", "compare", "entry", "evaluate", "generate", "live", "plan", "quickstart", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

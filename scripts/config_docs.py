@@ -72,7 +72,7 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is tuple:
         return f"list of {_values(args[0])}" if args[-1] is Ellipsis else f"list of {len(args)}: {_values(args[0])}"
     if origin is dict:
-        return "mapping"
+        return f"mapping to {_values(args[1])}" if kinds(args[1]) else "mapping"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return _anchor(annotation)
     words = {NoneType: "`null`", bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}

@@ -16,9 +16,9 @@ _CLOCKED = ("seconds", "tokens_per_second", "peak_mb")
 """Names in a row of metrics.jsonl that begin like this hold times, or the memory of a process."""
 
 
-def end_of(run_dir: Path) -> dict[str, str]:
+def end_of(run_dir: Path, steps: int = STEPS) -> dict[str, str]:
     """SHA-256 by name: the last checkpoint file by file, the exported student, the logs, the schedule."""
-    files = [*(run_dir / "checkpoints" / f"step-{STEPS}").glob("*"), *(run_dir / "student").glob("*")]
+    files = [*(run_dir / "checkpoints" / f"step-{steps}").glob("*"), *(run_dir / "student").glob("*")]
     files += [
         *(run_dir / "tokens").glob("*"),
         *(run_dir / name for name in ("trained.jsonl", "samples.jsonl", "best.json")),
@@ -36,10 +36,10 @@ def _timeless(metrics: Path) -> bytes:
     return json.dumps(kept).encode()
 
 
-def differences(run_dir: Path, expected: Mapping[str, str]) -> list[str]:
+def differences(run_dir: Path, expected: Mapping[str, str], steps: int = STEPS) -> list[str]:
     """The names whose hashes are not the expected ones; those of a run that is not complete as well."""
     try:
-        found = end_of(run_dir)
+        found = end_of(run_dir, steps)
     except (OSError, ValueError) as error:
         return [f"the end cannot be read: {error}"]
     different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))

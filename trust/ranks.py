@@ -11,27 +11,25 @@ import json
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
 from safetensors.torch import load_file
 
-from skd import cli
 from skd.errors import RemoteError
-from trust.child import Child, Ended, fork, train
+from trust.child import Ended, train
+from trust.processes import train_ranks
 from trust.tally import Bench, Tally
 from trust.toy import MODES, STEPS
 
-__all__ = ["ranks"]
+__all__ = ["STEADY", "killed_after", "ranks", "rows_of", "unlike"]
 
 CLOSE = 1e-5
 """Largest difference of a weight, after all steps."""
 _KILLS = 4
 """Of each run; the number of processes changes at each."""
-_STEADY = {"eps": 0.01}
+STEADY = {"eps": 0.01}
 """A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps."""
 
 
@@ -45,22 +43,22 @@ def ranks(bench: Bench) -> Tally:
 
 
 def _one(bench: Bench, tally: Tally, mode: str, world_size: int) -> None:
-    config = {**bench.toy.config(mode, **_STEADY), "student": str(bench.toy.directory / "steady")}
+    config = {**bench.toy.config(mode, **STEADY), "student": str(bench.toy.directory / "steady")}
     whole = bench.room / f"whole-{mode}"
     if not whole.exists():
         train(whole, config).wait()
     directory = bench.room / f"{mode}-{tally.counts['runs compared']}"
     steps = STEPS // (_KILLS + 1)
     for _ in range(_KILLS):
-        ended = _run(directory, config, world_size, _killed_after(bench.random.randrange(3, steps)))
+        ended = train_ranks(directory, config, world_size, {0: killed_after(bench.random.randrange(3, steps))})
         dead = [ended[0].code == -signal.SIGKILL and not ended[0].hung, *map(_left_alone, ended[1:])]
         kind = f"kills of {world_size} process{'es' if world_size > 1 else ''}"
         tally.note(kind, *([] if all(dead) else [f"{directory}: {ended[-1].output[-500:]}"]))
         tally.counts["rank_changes"] += 1
         world_size = 3 - world_size
-    last = _run(directory, config, world_size)
+    last = train_ranks(directory, config, world_size)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
-    tally.note("runs compared", *complaints, *_differences(directory / "run", whole / "run", mode))
+    tally.note("runs compared", *complaints, *unlike(directory / "run", whole / "run", mode))
 
 
 def _left_alone(ended: Ended) -> bool:
@@ -68,7 +66,7 @@ def _left_alone(ended: Ended) -> bool:
     return ended.code == RemoteError.exit_code and "error[SKD-P02]" in ended.output and not ended.hung
 
 
-def _killed_after(steps: int) -> Callable[[str], None]:
+def killed_after(steps: int) -> Callable[[str], None]:
     """A hook that kills its process at the end of that many steps."""
     left = [steps]
 
@@ -80,45 +78,11 @@ def _killed_after(steps: int) -> Callable[[str], None]:
     return hook
 
 
-def _run(
-    directory: Path, config: dict[str, Any], world_size: int, hook: Callable[[str], None] | None = None
-) -> list[Ended]:
-    """The run in so many processes; the first gets the hook, and the others end by themselves."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "run.yaml").write_text(json.dumps(config))
-    port = _free_port()
-    children = [_rank(directory, rank, world_size, port, None if rank else hook) for rank in range(world_size)]
-    return [child.wait() for child in children]
-
-
-def _rank(directory: Path, rank: int, world_size: int, port: int, hook: Callable[[str], None] | None) -> Child:
-    def work() -> int:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-        os.environ.update({key: str(value) for key, value in place.items()})
-        os.environ.update(MASTER_ADDR="127.0.0.1", ACCELERATE_USE_CPU="true")
-        return cli.main(["train", "run.yaml"])
-
-    def reached(name: str) -> None:
-        # A launcher that starts one process where two were asked for would make this part say nothing.
-        if world_size > 1 and torch.distributed.get_world_size() != world_size:
-            raise RuntimeError("the processes have not found each other")
-        if hook is not None:
-            hook(name)
-
-    return fork(work, directory, hook=reached, log=f"log-{rank}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _differences(run: Path, whole: Path, mode: str) -> list[str]:
+def unlike(run: Path, whole: Path, mode: str) -> list[str]:
     """What is not as in the run of one process."""
     if (run / "trained.jsonl").read_bytes() != (whole / "trained.jsonl").read_bytes():
         return [f"{run}: other rows or another order"]
-    steps = [row["step"] for row in _rows(run / "metrics.jsonl") if "lr" in row]
+    steps = [row["step"] for row in rows_of(run / "metrics.jsonl") if "lr" in row]
     if steps != list(range(1, STEPS + 1)):
         return [f"{run}: the steps of the log are {steps}"]
     last = Path("checkpoints", f"step-{STEPS}", "student.safetensors")
@@ -130,5 +94,6 @@ def _differences(run: Path, whole: Path, mode: str) -> list[str]:
     return []
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()]

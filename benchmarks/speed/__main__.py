@@ -1,7 +1,9 @@
 """Our training steps against their rivals on the same work: same pair, prompts and machine, one thread, in turns.
 
-    make bench            # all of it
-    make bench QUICK=1    # smaller models and fewer turns, under 8 minutes on two quiet cores
+    make bench ARGS="--json bench.json"     # all of it, 40 minutes or more; the same command goes on where it stopped
+    make bench ARGS="--json bench.json --only step_b1 light_b1"
+    make bench QUICK=1                      # smaller models and fewer turns, under 8 minutes on two quiet cores
+    python -m benchmarks.speed.page bench.json     # the tables and plots of docs/speed.md from it
 
 CPU seconds per response token of the whole process, medians over turns A B A B; the turns of a table are taken
 together, so compare within a table. The acceptance rate alpha stands beside every ratio. The rivals run in an
@@ -12,35 +14,48 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.speed.machine import described
 from benchmarks.speed.plan import FULL, QUICK, Plan
-from benchmarks.speed.tables import Results, figures, printed
+from benchmarks.speed.store import Store
+from benchmarks.speed.tables import figures, printed
 from benchmarks.speed.turns import rivals_python
 
 
 def main() -> None:
     """Measure, print the tables and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path, help="write everything measured to this file")
-    parser.add_argument("--only", nargs="+", help="only these tables")
-    options = parser.parse_args()
+    options = _options()
     plan: Plan = QUICK if options.quick else FULL
     python = rivals_python(print)
-    results: Results = {}
+    store = Store.opened(options.json, plan.name)
+    done = set() if options.again else set(store.results)
+
+    started = time.monotonic()
+
+    def wanted(name: str) -> bool:
+        late = time.monotonic() - started > 60 * options.minutes
+        return not late and name not in done and (options.only is None or name in options.only)
+
     with tempfile.TemporaryDirectory() as directory:
-        for table in plan.tables(Path(directory)):
-            if options.only is None or table.name in options.only:
-                results[table.name] = table.measure(python)
-                print(printed(table.name, results[table.name]), flush=True)
-    found = figures(results)
-    if options.json is not None:
-        report = {"machine": described(), "plan": plan.name, "results": results, "figures": found}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print("FIGURES " + json.dumps(found))
+        for table in plan.tables(Path(directory), wanted):
+            turns = table.measure(python, plan.seconds)
+            store.add(table.name, turns, described())
+            print(printed(table.name, turns), flush=True)
+    print("FIGURES " + json.dumps(figures(store.results)))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="write everything measured to this file, table by table")
+    parser.add_argument("--only", nargs="+", help="only these tables")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further table after so long")
+    parser.add_argument("--again", action="store_true", help="also tables that the file has already")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

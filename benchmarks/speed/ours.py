@@ -73,19 +73,25 @@ class Contestants:
         if teacher not in self._pairs:
             dtype = self.work["dtype"]
             paths = self.work[teacher], self.work["student"]
-            self._pairs[teacher] = skd.load_pair(*paths, teacher_dtype=dtype, sample_dtype=dtype, device="cpu")
+            pair = skd.load_pair(*paths, teacher_dtype=dtype, sample_dtype=dtype, device="cpu")
+            self._pairs[teacher] = replace(pair, stop_ids=frozenset(self.work["step_stop_ids"]) or pair.stop_ids)
         return self._pairs[teacher]
 
     def _run(self, name: str) -> Run:
         work, teacher = self.work, "warm_teacher" if name == "skd_alpha9" else "teacher"
         method = METHODS[name]
         plain = {"temperature": 1.0, "top_p": 1.0}
+        longest = work["length"] * (2 if work["spread"] else 1)
         config = {
             "method": method,
             "teacher": {"path": work[teacher], "dtype": work["dtype"]},
             "student": {"path": work["student"], "dtype": work["dtype"]},
             "data": {"train": "rows.json"},
-            "sampling": {"max_new_tokens": work["length"], "student": plain, "teacher": plain},
+            "sampling": {
+                "max_new_tokens": longest,
+                "student": plain,
+                "teacher": plain,
+            },
             "train": {
                 "batch_size": work["batch"],
                 "max_steps": 1000,
@@ -185,6 +191,7 @@ def _step(run: Run, steps: Any) -> Mapping[str, Any]:
     return {
         **watch.read(),
         "tokens": report.metrics["tokens"],
+        "responses": report.metrics["responses"],
         "alpha": report.metrics["acceptance_rate"],
         **metrics,
     }

@@ -40,6 +40,8 @@ SHAPES = {
     "smol": Shape(576, 30, 10, 49_152, noise=(0.3, 0.12)),
     # The same with half the layers.
     "quick": Shape(576, 15, 5, 49_152, noise=(0.41, 0.16)),
+    # Half of its layers at half its width, with the largest vocabulary in use.
+    "vocabulary_262k": Shape(320, 6, 3, 262_144, noise=(0.41, 0.16)),
     # For memory: nearly all of it is what the loss holds.
     "large_vocabulary": Shape(64, 2, 1, 262_144, noise=(0.3, 0.1)),
 }
@@ -67,8 +69,12 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
     """A piece of work complete: the pair's paths and the ids, which every contestant gets alike.
 
     Prompts have 56 to 66 ids. Where generation alone is measured their lengths are log-normal (median 40, sigma 0.6),
-    and one id in 48 ends a response, so that the lengths of responses are about geometric, cut at the cap.
+    and one id in 48 ends a response, so that the lengths of responses are about geometric, cut at the cap. With a
+    ``spread`` the references are log-normal (median ``length``, that sigma, at most twice the median), and one id in
+    ``length`` ends a sampled response, at most as long.
     """
+    if plan["shape"] == "quickstart":
+        return _quickstart(plan)
     shape, generator = SHAPES[plan["shape"]], torch.Generator().manual_seed(0)
 
     def rows(lengths: Tensor) -> list[list[int]]:
@@ -77,6 +83,7 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
 
     cold, warm = shape.noise
     teacher, student = save_pair(directory / plan["shape"], shape, cold)
+    ids = torch.randperm(shape.vocab_size, generator=generator)
     ragged = (40 * (0.6 * torch.randn(plan["ragged"], generator=generator)).exp()).long().clamp(8, 200)
     return {
         **plan,
@@ -84,11 +91,41 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
         "teacher": str(teacher),
         "warm_teacher": str(save_pair(directory / plan["shape"], shape, warm)[0]),
         "prompts": rows(torch.randint(56, 67, (plan["batch"] * 8,), generator=generator)),
-        "responses": rows(torch.full((plan["batch"] * 8,), plan["length"])),
+        "responses": rows(_lengths(plan, generator)),
         "ragged": rows(ragged),
-        "stop_ids": torch.randperm(shape.vocab_size, generator=generator)[: shape.vocab_size // 48].tolist(),
+        "stop_ids": ids.tolist()[: shape.vocab_size // 48],
+        "step_stop_ids": ids.tolist()[: shape.vocab_size // plan["length"]] if plan["spread"] else [],
         "cap": 192,
         "slots": 32,
+        "lr": 1e-7,
+    }
+
+
+def _lengths(plan: dict[str, Any], generator: torch.Generator) -> Tensor:
+    """Of the references, evenly spaced quantiles in a random order, so that every batch has long and short ones."""
+    count = plan["batch"] * 8
+    share = (torch.arange(count) + 0.5) / count
+    normal = torch.special.ndtri(share)[torch.randperm(count, generator=generator)]
+    lengths: Tensor = (plan["length"] * (plan["spread"] * normal).exp()).long().clamp(1, 2 * plan["length"])
+    return lengths
+
+
+def _quickstart(plan: dict[str, Any]) -> dict[str, Any]:
+    """The pair of the package with real prompts and references of its task."""
+    from skd.config import resolve_model_path
+    from skd.data.tasks import TASKS
+
+    teacher, student = (str(resolve_model_path(f"builtin:number_words/{role}")) for role in ("teacher", "student"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(student, trust_remote_code=False)
+    rows = TASKS["number_words"].rows("train", plan["batch"] * 8, 0)
+    return {
+        **plan,
+        "student": student,
+        "teacher": teacher,
+        "warm_teacher": teacher,
+        "prompts": [tokenizer.encode(row.prompt) for row in rows],
+        "responses": [tokenizer.encode(row.response) for row in rows],
+        "step_stop_ids": [1],
         "lr": 1e-7,
     }
 

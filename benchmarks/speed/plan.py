@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.turns import taken
 
-__all__ = ["FULL", "QUICK", "Plan", "Table"]
+__all__ = ["FULL", "QUICK", "Plan", "Row", "Table"]
 
 
 @dataclass(frozen=True)
@@ -26,58 +27,108 @@ class Table:
     rounds: int
     warm_up: bool = True
 
-    def measure(self, rivals_python: Path) -> dict[str, list[dict[str, Any]]]:
-        """All turns of all contestants."""
+    def measure(self, rivals_python: Path, seconds: float) -> dict[str, list[dict[str, Any]]]:
+        """All turns of all contestants; no further round begins once ``seconds`` of wall time have passed."""
         commands: list[list[str | Path]] = []
         if self.ours:
             commands.append([sys.executable, "-m", "benchmarks.speed.ours", self.work, *self.ours])
         commands += [[rivals_python, "-m", "benchmarks.speed.rival", self.work, name] for name in self.rivals]
-        return taken(commands, self.rounds, self.warm_up)
+        return taken(commands, self.rounds, self.warm_up, seconds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table before its work is made."""
+
+    name: str
+    work: str
+    """A key of the plan's works: tables of one work share its file."""
+    ours: tuple[str, ...]
+    rivals: tuple[str, ...] = ()
+    rounds: int = 1
+    warm_up: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of everything."""
+    """What is measured, in order."""
 
     name: str
-    shape: str
-    """A shape of ``benchmarks.speed.pair``."""
-    length: int
-    rounds: int
-    ragged: int
-    """Prompts of the generation alone."""
-    memory_lengths: tuple[int, ...]
-    every_batch: bool
-    """Batches 1 and 32 in float32, too, and the further rivals."""
+    works: Mapping[str, Mapping[str, Any]]
+    """By name, the keys of ``benchmarks.speed.pair.with_work`` that differ from ``_COMMON``."""
+    rows: tuple[Row, ...]
+    seconds: float
+    """Wall time after which no further round of a table begins."""
 
-    def tables(self, directory: Path) -> Iterator[Table]:
-        """The tables, each made when it is its turn."""
+    def tables(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Table]:
+        """The tables whose name is wanted, each made when it is its turn."""
+        for row in self.rows:
+            if wanted(row.name):
+                work = self._work(row.work, directory)
+                yield Table(row.name, work, row.ours, row.rivals, row.rounds, row.warm_up)
 
-        def work(name: str, **keys: Any) -> Path:
-            values = {"shape": self.shape, "length": self.length, "dtype": "float32", "ragged": 0, **keys}
-            path = directory / f"{name}.json"
-            path.write_text(json.dumps(values))
+    def _work(self, name: str, directory: Path) -> Path:
+        path = directory / f"{name}.json"
+        if not path.exists():
+            path.write_text(json.dumps({**_COMMON, **self.works[name]}))
             subprocess.run([sys.executable, "-m", "benchmarks.speed.pair", path, directory], check=True)
-            return path
-
-        steps = ("skd_alpha5", "skd_alpha9", "on_policy", "supervised")
-        rivals = ("gkd", "distillation", "gkd_supervised") if self.every_batch else ("gkd",)
-        eight = work("b8", batch=8)
-        yield Table("step_b8", eight, (*steps, "released", "hf_assisted"), rivals, self.rounds)
-        yield Table("light_b8", eight, ("light",), (), 1, warm_up=False)
-        ragged = work("ragged", batch=8, ragged=self.ragged)
-        yield Table("generate", ragged, ("our_generate", "hf_generate"), (), self.rounds - 1)
-        yield Table("step_b32_bf16", work("b32bf16", batch=32, dtype="bfloat16"), ("skd_alpha5",), (), 1)
-        if self.every_batch:
-            for batch in (1, 32):
-                path = work(f"b{batch}", batch=batch)
-                yield Table(f"step_b{batch}", path, steps, ("gkd",), self.rounds)
-                yield Table(f"light_b{batch}", path, ("light",), (), 1, warm_up=False)
-        for length in self.memory_lengths:
-            path = work(f"memory{length}", batch=1, length=length, shape="large_vocabulary")
-            others = ("gkd_supervised", "distillation") if self.every_batch else ("gkd_supervised",)
-            yield Table(f"memory_{length}", path, ("supervised",), others, 1, warm_up=False)
+        return path
 
 
-QUICK = Plan("quick", "quick", length=64, rounds=2, ragged=64, memory_lengths=(512,), every_batch=False)
-FULL = Plan("full", "smol", length=64, rounds=3, ragged=256, memory_lengths=(512, 1024), every_batch=True)
+_COMMON = {"shape": "quick", "batch": 8, "length": 64, "dtype": "float32", "ragged": 0, "spread": 0.0}
+_STEPS = ("skd_alpha5", "skd_alpha9", "on_policy", "supervised")
+_RIVALS = ("gkd", "distillation", "gkd_supervised")
+
+QUICK = Plan(
+    "quick",
+    {
+        "b8": {},
+        "ragged": {"ragged": 64},
+        "b32bf16": {"batch": 32, "dtype": "bfloat16"},
+        "memory512": {"shape": "large_vocabulary", "batch": 1, "length": 512},
+    },
+    (
+        Row("step_b8", "b8", (*_STEPS, "released", "hf_assisted"), ("gkd",), rounds=2),
+        Row("light_b8", "b8", ("light",), warm_up=False),
+        Row("generate", "ragged", ("our_generate", "hf_generate")),
+        Row("step_b32_bf16", "b32bf16", ("skd_alpha5",)),
+        Row("memory_512", "memory512", ("supervised",), ("gkd_supervised",), warm_up=False),
+    ),
+    seconds=math.inf,
+)
+
+_LENGTHS = (64, 256, 1024)
+_MEMORY = (512, 1024)
+
+FULL = Plan(
+    "full",
+    {
+        "b8": {"shape": "smol"},
+        "b1": {"batch": 1},
+        "b32": {"batch": 32},
+        "b8bf16": {"dtype": "bfloat16"},
+        "b32bf16": {"batch": 32, "dtype": "bfloat16"},
+        "ragged": {"shape": "smol", "ragged": 256},
+        "quickstart": {"shape": "quickstart", "batch": 64, "length": 24},
+        "vocabulary262k": {"shape": "vocabulary_262k", "batch": 2},
+        **{f"length{length}": {"batch": 2, "length": length, "spread": 0.6} for length in _LENGTHS},
+        **{f"memory{n}": {"shape": "large_vocabulary", "batch": 1, "length": n} for n in _MEMORY},
+    },
+    (
+        *(Row(f"memory_{n}", f"memory{n}", ("supervised",), _RIVALS[1:], warm_up=False) for n in _MEMORY),
+        Row("quickstart_b64", "quickstart", ("skd_alpha5", "on_policy", "supervised"), ("gkd",), rounds=3),
+        Row("step_b8", "b8", (*_STEPS, "released", "hf_assisted"), _RIVALS, rounds=2),
+        Row("light_b8", "b8", ("light",), warm_up=False),
+        Row("step_b1", "b1", _STEPS, ("gkd", "distillation"), rounds=2),
+        Row("light_b1", "b1", ("light",), warm_up=False),
+        Row("step_b8_bf16", "b8bf16", _STEPS, ("gkd", "distillation")),
+        *(Row(f"length_{n}", f"length{n}", _STEPS[1:], warm_up=n < 1024) for n in _LENGTHS),
+        Row("vocabulary_262k", "vocabulary262k", _STEPS[1:], ("gkd", "distillation")),
+        Row("step_b32_bf16", "b32bf16", _STEPS),
+        Row("step_b32", "b32", _STEPS, ("gkd", "distillation")),
+        Row("light_b32", "b32", ("light",), warm_up=False),
+        Row("generate", "ragged", ("our_generate", "hf_generate")),
+    ),
+    seconds=60.0,
+)
+"""Batch 8 and generation with SmolLM2-135M's shape, the other sizes with half of its layers, so that none is long."""

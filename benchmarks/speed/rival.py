@@ -26,6 +26,7 @@ class Turns(TrainerCallback):
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        """Of a step; where responses end early, those of the last one."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if protocol.asked() is None:
@@ -81,15 +82,25 @@ def gkd(work: dict[str, Any], directory: str, tokenizer: Any, student: Any, teac
         {"prompt": prompt, "response": response}
         for prompt, response in zip(work["prompts"], work["responses"], strict=True)
     ]
-    return GKDTrainer(
+    turns = Turns(work["batch"] * work["length"])
+    trainer = GKDTrainer(
         student,
         teacher,
         args=GKDConfig(lmbda=0.0 if supervised else 1.0, max_new_tokens=work["length"], **_common(work, directory)),
         data_collator=_collate,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[Turns(work["batch"] * work["length"])],
+        callbacks=[turns],
     )
+    generate = trainer.generate_on_policy_outputs
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        ids, mask, labels = generate(*args, **kwargs)
+        turns.tokens = int((labels != -100).sum())
+        return ids, mask, labels
+
+    trainer.generate_on_policy_outputs = counted
+    return trainer
 
 
 def distillation(
@@ -114,13 +125,16 @@ def _collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     padding = [width - len(row["prompt"]) for row in rows]
     prompts = torch.tensor([[0] * pad + row["prompt"] for pad, row in zip(padding, rows, strict=True)])
     prompt_mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
-    responses = torch.tensor([row["response"] for row in rows])
+    longest = max(len(row["response"]) for row in rows)
+    padded = [row["response"] + [0] * (longest - len(row["response"])) for row in rows]
+    mask = [[1] * len(row["response"]) + [0] * (longest - len(row["response"])) for row in rows]
+    responses, response_mask = torch.tensor(padded), torch.tensor(mask)
     return {
         "prompts": prompts,
         "prompt_attention_mask": prompt_mask,
         "input_ids": torch.cat([prompts, responses], dim=1),
-        "attention_mask": torch.cat([prompt_mask, torch.ones_like(responses)], dim=1),
-        "labels": torch.cat([torch.full_like(prompts, -100), responses], dim=1),
+        "attention_mask": torch.cat([prompt_mask, response_mask], dim=1),
+        "labels": torch.cat([torch.full_like(prompts, -100), responses.where(response_mask == 1, -100)], dim=1),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -73,16 +74,25 @@ class Contest:
         raise SystemExit(f"a contestant ended early, with exit status {self._process.wait()}; see its message above")
 
 
-def taken(commands: Sequence[Sequence[str | Path]], rounds: int, warm_up: bool) -> dict[str, list[dict[str, Any]]]:
-    """Every contestant once per round, in turns, after one round that does not count where they warm up."""
+def taken(
+    commands: Sequence[Sequence[str | Path]], rounds: int, warm_up: bool, seconds: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Every contestant once per round, in turns, after one round that does not count where they warm up.
+
+    After ``seconds`` no further round begins; a round that has begun is ended. So a slow machine has fewer turns, and
+    where even the first round was too long, that one counts.
+    """
     with ExitStack() as stack:
         contests = [stack.enter_context(_open(command)) for command in commands]
         found: dict[str, list[dict[str, Any]]] = {name: [] for contest in contests for name in contest.names}
+        started = time.monotonic()
         for _ in range(rounds + warm_up):
+            if time.monotonic() - started > seconds:
+                break
             for contest in contests:
                 for name in contest.names:
                     found[name].append(contest.turn(name))
-    return {name: turns[warm_up:] for name, turns in found.items()}
+    return {name: turns[warm_up:] or turns for name, turns in found.items()}
 
 
 @contextmanager

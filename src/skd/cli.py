@@ -1,10 +1,11 @@
-"""The command line: ``skd train | check | generate | evaluate | compare | quickstart | report``.
+"""The command line: ``skd train | check | plan | generate | evaluate | compare | quickstart | report``.
 
 Nothing heavy is imported before a command needs it, so help and mistakes answer at once.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Split(str, Enum):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        print(visible(__version__))
         raise typer.Exit
 
 
@@ -102,16 +103,21 @@ def train(
     from skd.config import dump_config, methods_table, read_config
 
     if list_methods:
-        print(methods_table(shutil.get_terminal_size((1000, 24)).columns), end="")
+        print(visible(methods_table(shutil.get_terminal_size((1000, 24)).columns)), end="")
         return
     if config is None:
         raise typer.BadParameter("missing argument 'config', the YAML file of the run")
     reading = read_config(config, overrides or [])
     if print_config:
-        print(dump_config(reading.require(), docs=True), end="")
+        print(visible(dump_config(reading.require(), docs=True)), end="")
         return
     from skd.check import check_reading
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from skd.train.meeting import meet
+
+        # Now, while all are at the same place: the checks may take one of them longer than another.
+        meet()
     found = check_reading(reading, allow=allow or ())
     found.require()
     # Loads torch and accelerate, which a mistake need not wait for.
@@ -138,13 +144,43 @@ def check(
     from skd.config import read_config
 
     def show(part: Part) -> None:
-        print("\n".join(part.lines()), flush=True)
+        print(visible("\n".join(part.lines())), flush=True)
 
     reading = read_config(config, overrides or [])
     found = check_reading(reading, say=show, fail_on_leak=fail_on_leak, allow=allow or ())
     if found.exit_code:
         raise typer.Exit(found.exit_code)
     print(visible(f"ok: {found.summary}"))
+
+
+@app.command()
+def plan(
+    config: Annotated[str | None, typer.Argument(help="YAML file of the run.", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as train.batch_size=16.", show_default=False)
+    ] = None,
+    machine: Annotated[
+        str, typer.Option(help="cpu (this one, measured), h100, h200, a100, l4, or a .yaml file; docs/speed.md.")
+    ] = "cpu",
+    alpha: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Share of the drafts that are kept.", show_default=False)
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Acceptance and lengths as in this run's directory.", show_default=False),
+    ] = None,
+    response_tokens: Annotated[
+        float | None, typer.Option(min=1.0, help="Mean length of a response.", show_default=False)
+    ] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this CPU again.")] = False,
+    scale: Annotated[bool, typer.Option("--scale", help="Print the model's table for 1 to 1,024 GPUs.")] = False,
+) -> None:
+    """Time and memory of a step, part by part, on this or another machine; which knob brings what."""
+    from skd.plan.command import PlanOptions, plan_lines
+
+    options = PlanOptions(machine, alpha, like, response_tokens, calibrate, scale)
+    for line in plan_lines(config, overrides or [], options):
+        print(visible(line))
 
 
 def _finite(value: float) -> float:

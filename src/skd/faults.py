@@ -1,8 +1,9 @@
-"""Named fault points: the places where a test may interrupt a run. In normal use a point does nothing.
+"""Named fault points: the places where a test may interrupt a run, and by which the processes of a run see each other
+make progress. In a run of one process a point does nothing.
 
-``round`` stands before a round of the sampler, ``rollout``, ``backward``, ``step`` and ``save.done`` after what they
-name, ``validate`` and ``export`` before it; the others are places within a save. ``generate.rename`` and
-``generate.shard`` are reached for each shard of stored responses.
+``start`` stands before anything is loaded, ``round`` before a round of the sampler, ``update``, ``validate`` and
+``export`` before what they name, ``rollout``, ``backward``, ``step`` and ``save.done`` after it; the others are places
+within a save. ``generate.rename`` and ``generate.shard`` are reached for each shard of stored responses.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from contextlib import contextmanager
 __all__ = ["POINTS", "hooked", "point"]
 
 POINTS = (
+    "start",
     "round",
     "rollout",
     "backward",
+    "update",
     "step",
     "validate",
     "save.open",
@@ -30,21 +33,21 @@ POINTS = (
 )
 """Every name that is reached in a run: in a step, in a validation, in a save, before the student is exported."""
 
-_callback: Callable[[str], None] | None = None
+_callbacks: tuple[Callable[[str], None], ...] = ()
 
 
 def point(name: str) -> None:
-    """Tell the hook, if a test has set one, that the point ``name`` was reached."""
-    if _callback is not None:
-        _callback(name)
+    """Tell the hooks that are set that the point ``name`` was reached."""
+    for callback in _callbacks:
+        callback(name)
 
 
 @contextmanager
 def hooked(callback: Callable[[str], None]) -> Iterator[None]:
-    """Call ``callback`` with the name of every point reached inside the block."""
-    global _callback
-    before, _callback = _callback, callback
+    """Call ``callback`` with the name of every point reached inside the block, before the hooks around it."""
+    global _callbacks
+    before, _callbacks = _callbacks, (callback, *_callbacks)
     try:
         yield
     finally:
-        _callback = before
+        _callbacks = before

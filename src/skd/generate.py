@@ -26,7 +26,7 @@ from skd.files import canonical, fsync_directory, write_atomic, write_safetensor
 from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
 from skd.objectives import HiddenStates, fewer_ids, top_evidence
-from skd.policies import RolloutKey
+from skd.policies import RolloutKey, rolled_out
 from skd.recorded import differences, fingerprint, with_seed
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
 from skd.train.build import build_policy
@@ -66,7 +66,7 @@ def generate_responses(
         DataError, ModelError, RemoteError, NumericsError: as in training.
     """
     directory = Path(directory)
-    if top_k is not None and (config.teacher if pair is None else pair.engine) is None:
+    if top_k is not None and not (config.teacher if pair is None else pair.engines):
         found = "evidence is what the teacher thinks of each token, and teacher is missing"
         raise ConfigError(Problem("SKD-C10", "--evidence", found, "add teacher: PATH, or leave --evidence out"))
     shown = Display(enabled=display)
@@ -179,7 +179,7 @@ def _write_shards(
         (directory / INDEX_FILE).unlink(missing_ok=True)
         for number in range(len(index.shards), len(starts)):
             chosen = prompts.select(range(starts[number], min(starts[number] + SHARD_PROMPTS, len(prompts))))
-            rollout = policy.rollout(pair, chosen, RolloutKey(seed, [0] * len(chosen)))
+            rollout = rolled_out(policy, pair, chosen, RolloutKey(seed, [0] * len(chosen)))
             index = replace(index, shards=(*index.shards, _write(directory, number, pair, rollout, index.top_k)))
             write_atomic(unfinished, index.text())
             shown.step(number + 1, {"tokens": index.num_tokens, "acceptance_rate": rollout.acceptance_rate})
@@ -202,11 +202,12 @@ def _write(directory: Path, number: int, pair: Pair, rollout: Rollout, top_k: in
 
 def _evidence(pair: Pair, rollout: Rollout, top_k: int) -> list[TopEvidence]:
     parts, evidence = [], cast("Sequence[Tensor | TopEvidence]", rollout.evidence or ())
-    for known, ids_L in zip(evidence, rollout.response_ids, strict=True):
+    for row, (known, ids_L) in enumerate(zip(evidence, rollout.response_ids, strict=True)):
         if isinstance(known, TopEvidence):  # a server's
             parts.append(fewer_ids(known, top_k))
         else:
-            parts.append(top_evidence(HiddenStates(known, pair.teacher_head()), ids_L.to(known.device), top_k))
+            head = pair.of(rollout.route([row])).teacher_head()
+            parts.append(top_evidence(HiddenStates(known, head), ids_L.to(known.device), top_k))
     return parts
 
 

@@ -19,7 +19,7 @@ from skd.errors import ConfigError, DataError, Problem
 from skd.sampling import AcceptAll, AcceptNone, Eager, Gate, PromptCache, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
-from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, merged
+from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, by_route, merged
 
 if TYPE_CHECKING:
     from skd.models.pair import Pair
@@ -34,6 +34,7 @@ __all__ = [
     "Staged",
     "Student",
     "Teacher",
+    "rolled_out",
 ]
 
 
@@ -60,6 +61,24 @@ class Policy(Protocol):
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
         """One or more responses per prompt, with authors and, where wanted, the teacher's evidence."""
         ...
+
+
+def rolled_out(policy: Policy, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
+    """The responses of a policy. With several teachers, each one's prompts by themselves, as if it were the only one.
+
+    Noise is a function of the sample, so that each response is the one of a run with its teacher alone.
+    """
+    if not pair.routes:
+        return policy.rollout(pair, prompts, key)
+    if not len(prompts):
+        return replace(policy.rollout(next(iter(pair.routes.values())), prompts, key), routes=[])
+    parts = []
+    for route, index in by_route(prompts.routes, len(prompts)):
+        rollout = policy.rollout(pair.of(route), prompts.select(index), key.select(index))
+        judged = {str(route): (rollout.stats.kept, rollout.stats.replaced)}
+        stats = replace(rollout.stats, by_teacher=judged)
+        parts.append((index, replace(rollout, routes=[str(route)] * len(rollout), stats=stats)))
+    return merged(parts)
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,12 @@ _HARMLESS = (
     "output",
     "student.path",
     "student.revision",
-    "teacher.path",
-    "teacher.revision",
+    "teacher*.path",
+    "teacher*.revision",
     "models.*.path",
     "data.train*",
     "data.on_bad_row",
+    "data.on_empty",
     "data.on_leak",
     # What is shown and kept.
     "hub*",
@@ -62,18 +63,20 @@ _HARMLESS = (
     "train.keep",
     "train.save_every",
     "train.validate_every",
+    "train.rank_timeout_seconds",
     # Rounding at most; what a user changes after running out of memory.
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
     "sampling.compile",
     # Where a server is and how patiently it is asked, not what it answers.
-    "teacher.url",
-    "teacher.concurrency",
-    "teacher.*_seconds",
-    "teacher.tries",
+    "teacher*.url",
+    "teacher*.concurrency",
+    "teacher*_seconds",
+    "teacher*.tries",
     "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""
@@ -169,11 +172,10 @@ def as_recorded(config: RunConfig) -> RunConfig:
         return config
     if config.train.seed is None:
         config = with_seed(config, found.config["train"]["seed"])
-    for part, model in config.models.items():
-        saved = found.models.get(part) or {}
+    for key, model in config.models.items():
+        saved = found.models.get(key) or {}
         if model.revision is None and saved.get("path") == model.path and saved.get("revision"):
-            pinned = model.model_copy(update={"revision": saved["revision"]})
-            config = config.model_copy(update={part: pinned})
+            config = config.with_model(key, model.model_copy(update={"revision": saved["revision"]}))
     return config
 
 
@@ -275,4 +277,6 @@ def fingerprint(prompts: Prompts) -> str:
             digest.update(repr(list(prompts.teacher_ids[number])).encode())
         if prompts.reference_masks is not None:
             digest.update(bytes(prompts.reference_masks[number]))
+        if prompts.routes is not None:
+            digest.update(repr(prompts.routes[number]).encode())
     return digest.hexdigest()

@@ -13,9 +13,9 @@ Log-probabilities are natural logarithms, float32, normalised over V, and unwarp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ __all__ = [
     "Rollout",
     "SamplerStats",
     "TopEvidence",
+    "by_route",
     "merged",
 ]
 
@@ -96,10 +97,12 @@ class Prompts:
     teacher_ids: Sequence[Sequence[int]] | None = None
     """The prompts that the teacher reads in place of ``ids``, such as ones with the answer in them (a privileged
     prompt); None when it reads the same."""
+    routes: Sequence[str] | None = None
+    """Which of several teachers each prompt has, by name; None where there are not several."""
 
     def __post_init__(self) -> None:
         """Raises ValueError unless every prompt has one sample id, and one reference, mask and so on if any."""
-        optional = ("references", "reference_masks", "reference_authors", "reference_evidence", "teacher_ids")
+        optional = ("references", "reference_masks", "reference_authors", "reference_evidence", "teacher_ids", "routes")
         for name in ("sample_ids", *optional):
             items = getattr(self, name)
             if items is not None and len(items) != len(self.ids):
@@ -128,7 +131,18 @@ class Prompts:
             reference_authors=pick(self.reference_authors),
             reference_evidence=None if evidence is None else _Picked(evidence, index),
             teacher_ids=pick(self.teacher_ids),
+            routes=pick(self.routes),
         )
+
+
+def by_route(routes: Sequence[str] | None, count: int) -> Sequence[tuple[str | None, Sequence[int]]]:
+    """The places of ``count`` items by their teacher, in order of appearance; one group where there are not several."""
+    if routes is None:
+        return [(None, range(count))]
+    groups: dict[str, list[int]] = {}
+    for place, route in enumerate(routes):
+        groups.setdefault(route, []).append(place)
+    return list(groups.items())
 
 
 @dataclass(frozen=True)
@@ -186,6 +200,8 @@ class SamplerStats:
     """Kept tokens by response position, int64 [longest L]."""
     replaced_by_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     """Replaced tokens by response position, int64 [longest L]."""
+    by_teacher: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Kept and replaced tokens by the name of the teacher, where there are several."""
     seconds_prefill: float = 0.0
     """Prompts read by the models that sample."""
     seconds_draft: float = 0.0
@@ -212,6 +228,10 @@ class SamplerStats:
             out[: len(b)] += b.cpu()
             return out
 
+        judged = dict.fromkeys((*self.by_teacher, *other.by_teacher), (0, 0))
+        for stats in (self, other):
+            for name, (kept, replaced) in stats.by_teacher.items():
+                judged[name] = (judged[name][0] + kept, judged[name][1] + replaced)
         return SamplerStats(
             kept=self.kept + other.kept,
             replaced=self.replaced + other.replaced,
@@ -223,6 +243,7 @@ class SamplerStats:
             teacher_reused=self.teacher_reused + other.teacher_reused,
             kept_by_position=padded_sum(self.kept_by_position, other.kept_by_position),
             replaced_by_position=padded_sum(self.replaced_by_position, other.replaced_by_position),
+            by_teacher=judged,
             seconds_prefill=self.seconds_prefill + other.seconds_prefill,
             seconds_draft=self.seconds_draft + other.seconds_draft,
             seconds_judge=self.seconds_judge + other.seconds_judge,
@@ -248,6 +269,8 @@ class Rollout:
     """Which of the several responses to its prompt each one is, from 0."""
     teacher_prompt_ids: list[Tensor] | None = None
     """R int64 tensors: what the teacher read in place of each prompt; None when it read the same."""
+    routes: list[str] | None = None
+    """Which of several teachers each response has, by name; None where there are not several."""
     evidence: Evidence | None = None
     """R tensors [L, D_teacher], the teacher's last hidden state that predicts each response token, or what files held
     of it. None when the objective needs no teacher, or when it is to be recomputed."""
@@ -299,6 +322,10 @@ class Rollout:
         """The same with masks that leave nothing out."""
         return replace(self, masks=[torch.ones(len(ids), dtype=torch.bool) for ids in self.response_ids])
 
+    def route(self, rows: Sequence[int]) -> str | None:
+        """The teacher that the responses ``rows`` have in common; None where there are not several, or no rows."""
+        return self.routes[rows[0]] if self.routes and rows else None
+
     def select(self, index: Sequence[int]) -> Rollout:
         """The responses at ``index``, in that order; the statistics stay those of the whole rollout."""
 
@@ -314,6 +341,7 @@ class Rollout:
             sample_ids=pick(self.sample_ids),
             response_index=pick(self.response_index),
             teacher_prompt_ids=pick(self.teacher_prompt_ids),
+            routes=pick(self.routes),
             evidence=pick(self.evidence),
             student_logp=pick(self.student_logp),
             masks=pick(self.masks),
@@ -355,6 +383,7 @@ def merged(parts: Sequence[tuple[Sequence[int], Rollout]]) -> Rollout:
         sample_ids=gather("sample_ids"),
         response_index=gather("response_index"),
         teacher_prompt_ids=gather_if_all("teacher_prompt_ids"),
+        routes=gather_if_all("routes"),
         evidence=gather_if_all("evidence"),
         student_logp=gather_if_all("student_logp"),
         masks=gather("masks") if masked else None,
@@ -371,9 +400,11 @@ def _place_of_each_response(places: Sequence[int], rollout: Rollout) -> list[int
     return found
 
 
-@dataclass(frozen=True)
-class LossSum:
-    """A loss as sums, so that micro-batches and ranks add up; the step divides once by the global weight."""
+class LossSum(NamedTuple):
+    """A loss as sums, so that micro-batches and ranks add up; the step divides once by the global weight.
+
+    A tuple, because wrappers of modules look for tensors in those.
+    """
 
     loss: Tensor
     """Scalar: sum over tokens of weight x token loss. Carries the gradient."""

@@ -14,7 +14,7 @@ from skd.config import RunConfig, config_of
 from skd.models.head import body
 from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
 from skd.sampling.prompts import PromptCache, PromptReader
-from skd.train.run import adamw
+from skd.train.optimizer import adamw
 from skd.types import Prompts
 from tests.tiny import tiny_model
 
@@ -85,7 +85,7 @@ def test_a_micro_batch_bounds_the_activations_and_checkpointing_lowers_them() ->
 def test_weights_gradients_and_optimiser_are_the_tensors_of_a_step() -> None:
     model, teacher = llama(), tiny_model("llama", seed=2, hidden=32, dtype=torch.bfloat16)
     settings = config(teacher__dtype="bfloat16")
-    optimizer = adamw(model, settings)
+    optimizer = adamw(model, settings.train)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()

@@ -81,7 +81,7 @@ ONE_PROBLEM = [
     ),
     (
         "train: {precision: 16}",
-        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16; write fp32",
+        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16, fp16; write fp32",
     ),
     # What YAML reads as something else, and wrong kinds of value (C06)
     (
@@ -238,6 +238,16 @@ WITHOUT_BASE = [
         "write train.precision: bf16, or student.attention: sdpa",
     ),
     (
+        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {sharding: fsdp2, offload: true}\n",
+        "C10] train.yaml:4: train.offload is true, and train.sharding is fsdp2, whose shards stay on the device; write "
+        "train.sharding: zero3 or zero2, or leave offload out",
+    ),
+    (
+        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {precision: fp16, sharding: fsdp2}\n",
+        "C10] train.yaml:4: train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding "
+        "cuts them; write train.precision: bf16, or train.sharding: none",
+    ),
+    (
         "method: sft\nstudent: s\ndata:\n  train: x\n  teacher_prompt: '{prompt}'\n",
         "C10] train.yaml:5: data.teacher_prompt is given and teacher is missing; add teacher, or remove it",
     ),
@@ -260,7 +270,7 @@ WITHOUT_BASE = [
     (
         "student: s\nteacher: {kind: averaged}\ndata: {train: x}\n",
         'C05] train.yaml:2: teacher.kind is the text "averaged", expected one of model, student, average, '
-        "adapter_off, server; did you mean average?",
+        "adapter_off, server, routed; did you mean average?",
     ),
     (
         "student: s\nteacher: {kind: average, decay: 1}\ndata: {train: x}\n",

@@ -107,5 +107,14 @@ def test_every_method_names_a_recipe_that_runs_it(method, tmp_path, caplog):
         assert train(config, overrides=changes, display=False).step == 2
 
 
+def test_the_recipe_of_several_teachers_trains_from_all_of_them(tmp_path):
+    changes = {"train.max_steps": 2, "train.batch_size": 8, "train.trackers": [], "output": str(tmp_path / "run")}
+    result = train(load_config("recipes/several_teachers/skd.yaml"), overrides=changes, display=False)
+    rows = [json.loads(line) for line in result.metrics.read_text().splitlines()]
+    told = [row["by_teacher"] for row in rows if "lr" in row]
+    assert len(told) == 2
+    assert all(sum(row[name]["responses"] for row in told) for name in ("short", "long"))
+
+
 def test_the_number_words_folder_holds_one_recipe_for_each_method():
     assert {path.stem for path in (ROOT / "recipes" / "number_words").glob("*.yaml")} == set(METHODS)

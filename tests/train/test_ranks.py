@@ -1,7 +1,10 @@
+import errno
 import json
 import os
+import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from skd.errors import NumericsError, Problem, SkdError
-from skd.faults import hooked
+from skd.faults import hooked, point
 from tests.train.conftest import run_train
 
 
@@ -96,9 +99,10 @@ def test_the_others_of_a_killed_process_end_in_plain_words(settings, rank):
     codes = run_as_ranks(config, 2, failing(lambda: os.kill(os.getpid(), signal.SIGKILL), rank))
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 6
-    assert Path(f"{config['output']}-error-{1 - rank}").read_text() == (
-        f"error[SKD-P02] rank {1 - rank}: lost another process of the run, which left no word: it was killed, or is "
-        "stuck; look at its output and at the memory of its machine, and resume with the same command"
+    assert re.fullmatch(
+        rf"error\[SKD-P02\] rank {1 - rank}: rank {rank} \(last heard of at step \d+, \S+\.py:\d+ .+\) ended without a "
+        "word: it was killed; look at its output and at the memory of its machine, and resume with the same command",
+        Path(f"{config['output']}-error-{1 - rank}").read_text(),
     )
     assert run_as_ranks(config, 2) == [0, 0]
 
@@ -113,3 +117,95 @@ def test_the_others_of_a_process_that_fails_name_it_and_its_cause(settings, rank
         .read_text()
         .startswith(f"error[SKD-P02] rank {1 - rank}: stopped because rank {rank} did: error[SKD-T01] step 2: the loss")
     )
+
+
+@pytest.mark.parametrize(("rank", "fault"), [(0, "stop"), (1, "stop"), (1, "sleep")])
+def test_a_stuck_process_is_named_and_takes_the_other_with_it(settings, rank, fault):
+    config = settings(max_steps=20, rank_timeout_seconds=6)
+
+    def hook(mine, name):
+        if mine == rank and name == "backward":
+            os.kill(os.getpid(), signal.SIGSTOP) if fault == "stop" else time.sleep(3600)
+
+    codes = run_as_ranks(config, 2, hook)
+    assert codes[1 - rank] == 6
+    # One that only sleeps sees itself that it is late, and may be first to say so.
+    assert codes[rank] in ((-signal.SIGKILL,) if fault == "stop" else (6, -signal.SIGKILL))
+    cause = json.loads((Path(config["output"]) / ".first-cause").read_text())["cause"]
+    # Of one that was stopped as a whole the last word may be half a second old.
+    place = r"step 1, train/step\.py:\d+ _gradients" if fault == "sleep" else r"step \d, \S+\.py:\d+ .+"
+    late = rf"rank {rank} \(last heard of at {place}\) made no progress for 6 s \(train\.rank_timeout_seconds\)"
+    assert re.match(rf"error\[SKD-P03\] rank \d: {late}; ", cause)
+
+
+def test_a_process_that_samples_is_ended_when_another_is_killed(settings):
+    config = settings(max_steps=20)
+
+    def hook(mine, name):
+        if name == "round" and mine == 0:
+            while True:  # a sampler that goes on and on
+                time.sleep(0.05)
+                point("another round")
+        if name == "round":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_as_ranks(config, 2, hook) == [6, -signal.SIGKILL]
+    assert "rank 1 (last heard of at step " in Path(f"{config['output']}-error-0").read_text()
+
+
+def test_a_rank_with_more_to_do_is_waited_for_beyond_the_limit(settings):
+    """Of unequal lengths: the limit is for a process that makes no progress, not for one that waits."""
+    config = settings(max_steps=1, rank_timeout_seconds=8)
+    rounds = [0]
+
+    def hook(mine, name):
+        rounds[0] += name == "round"
+        if mine == 0 and name == "round" and rounds[0] == 1:
+            for _ in range(25):
+                time.sleep(0.4)
+                point("another round")
+
+    assert run_as_ranks(config, 2, hook) == [0, 0]
+
+
+def test_a_process_that_works_alone_for_long_is_told_of(settings, capfd):
+    config = settings(max_steps=1, rank_timeout_seconds=16)
+
+    sleeps = [10]
+
+    def measure(pair):
+        time.sleep(sleeps.pop() if sleeps else 0)
+        return {}
+
+    assert as_ranks(lambda rank: run_train(config, measure=measure), 2) == [0, 0]
+    said = re.findall(r"warning\[SKD-P05\] (.+)", capfd.readouterr().err)
+    late = r"rank 0: rank 0 \(last heard of at step 0, train/loop\.py:\d+ _measured\) made no progress for 8 s"
+    assert len(said) == 1
+    assert re.fullmatch(late + "; the run ends after 16 s, which is train.rank_timeout_seconds", said[0])
+
+
+def test_a_signal_to_one_of_two_ends_both_after_the_step(settings):
+    config = settings(max_steps=20)
+    hook = failing(lambda: os.kill(os.getpid(), signal.SIGTERM), 1)
+
+    def work(rank):
+        with hooked(lambda name: hook(rank, name)), pytest.raises(SystemExit) as caught:
+            run_train(config)
+        assert caught.value.code == 128 + signal.SIGTERM
+
+    assert as_ranks(work, 2) == [0, 0]
+    assert [path.name for path in (Path(config["output"]) / "checkpoints").iterdir()] == ["step-2"]
+
+
+def test_a_save_that_fails_on_one_rank_leaves_no_checkpoint(settings, monkeypatch):
+    monkeypatch.setattr("skd.train.retry.RETRY_SECONDS", ())
+    config = settings(max_steps=20)
+
+    def hook(mine, name):
+        if name == "save.manifest":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run_as_ranks(config, 2, hook) == [8, 6]
+    assert list((Path(config["output"]) / "checkpoints").iterdir()) == []
+    said = Path(f"{config['output']}-error-1").read_text()
+    assert said.startswith("error[SKD-P02] rank 1: stopped because rank 0 did: error[SKD-K03] ")

@@ -22,14 +22,14 @@ FINE |= {"responses": 16, "skipped": 0}
 def watched(steps, metrics=FINE, *, policy=None, moving=True):
     """(step, warning) of a run in which every step is alike."""
     student = nn.Linear(2, 2)
-    watch = Watch.over(policy or Interleaved(), student)
+    watch = Watch.over(policy or Interleaved(), lambda: weights_mark(student))
     found = []
     for step in range(1, steps + 1):
         if moving:
             with torch.no_grad():
                 student.weight += 0.5
-        found += [(step, text) for text in watch.step(step, metrics, student)]
-    return found + [("end", text) for text in watch.end(steps, student)]
+        found += [(step, text) for text in watch.step(step, metrics)]
+    return found + [("end", text) for text in watch.end(steps)]
 
 
 def test_a_healthy_run_is_told_nothing():
@@ -64,10 +64,10 @@ def test_acceptance_is_not_watched_where_no_gate_judges(policy):
 
 
 def test_a_sign_that_stops_in_between_starts_anew():
-    watch, student = Watch.over(Interleaved(), nn.Linear(1, 1)), nn.Linear(1, 1)
+    watch = Watch.over(Interleaved(), lambda: 0)
     for step in range(1, 45):
         zero = FINE | {"loss": 0.0 if step % 9 else 0.1}
-        assert watch.step(step, zero, student) == []
+        assert watch.step(step, zero) == []
 
 
 def test_weights_that_do_not_move_are_said_after_fifty_steps_or_at_the_end():

@@ -19,18 +19,27 @@ from transformers import PreTrainedModel
 from skd.check.environment import Machine, size_text
 from skd.check.prompts import longest_responses
 from skd.check.report import Part
-from skd.config import AdapterOffTeacher, PolicyConfig, RunConfig, StudentTeacher, TeacherModel
+from skd.config import (
+    AdapterOffTeacher,
+    PolicyConfig,
+    RunConfig,
+    ServerTeacher,
+    StudentTeacher,
+    TeacherModel,
+    teachers_of,
+)
 from skd.config.policy import InterleavedPolicy
 from skd.errors import Problem, ResourceError
 from skd.objectives.cut import Cut
 from skd.sampling.pace import LONGEST_BLOCK
 from skd.types import Prompts
 
-__all__ = ["Estimate", "check_memory", "estimate", "num_parameters"]
+__all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
-_BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
+_BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
 _LIBRARIES = 140 << 20
 """Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
+_TEACHER = "teacher weights"
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
 
@@ -92,7 +101,7 @@ def estimate(
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
         shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
-        fixed["teacher weights"] = (
+        fixed[_TEACHER] = (
             0
             if shared
             else _weight_bytes(
@@ -106,6 +115,18 @@ def estimate(
         phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
     return Estimate(fixed, [always | phase for phase in phases])
+
+
+def estimate_all(config: RunConfig, built: Mapping[str, PreTrainedModel], prompts: Prompts) -> Estimate:
+    """``estimate`` with the models of a config by their key. Several teachers are all in memory and write in turn."""
+    student, found = built["student"], []
+    for key, one in teachers_of(config.teacher).items() or [("", None)]:
+        made = not isinstance(one, TeacherModel | ServerTeacher | None)
+        alone = config.model_copy(update={"teacher": one})
+        found.append(estimate(alone, student, student if made else built.get(key), prompts))
+    fixed = {part: max(each.fixed.get(part, 0) for each in found) for each in found for part in each.fixed}
+    weights = sum(each.fixed.get(_TEACHER, 0) for each in found)
+    return Estimate({**fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
 
 
 @dataclass(frozen=True)
@@ -217,13 +238,13 @@ def _layer(model: PreTrainedModel, width: int, scores: int) -> int:
     heads, key_heads, size = _heads(shape)
     norms = 2 * shape.hidden_size * (4 + 4 + width)
     attention = 2 * (heads + key_heads) * size + 2 * heads * scores
-    return int(norms + width * (attention + 4 * _inner_size(shape)))
+    return int(norms + width * (attention + 4 * inner_size(shape)))
 
 
 def _transient(model: PreTrainedModel) -> int:
     """Numbers per token that one layer holds at once, besides what it keeps."""
     shape = model.config.get_text_config()
-    return 3 * _inner_size(shape) + 2 * int(shape.hidden_size)
+    return 3 * inner_size(shape) + 2 * int(shape.hidden_size)
 
 
 def _heads(shape: Any) -> tuple[int, int, int]:
@@ -233,18 +254,18 @@ def _heads(shape: Any) -> tuple[int, int, int]:
     return heads, getattr(shape, "num_key_value_heads", None) or heads, size
 
 
-def _inner_size(shape: Any) -> int:
+def inner_size(shape: Any) -> int:
     """Width of the feed-forward net; GPT-2 style configs mean four times the hidden size where they say nothing."""
     return int(getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None) or 4 * shape.hidden_size)
 
 
 def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts) -> int:
-    """A chunk of products with the heads, the head's gradient, and under bf16 its last summand and the heads cast."""
+    """A chunk of products with the heads, the head's gradient, and in 16 bits its last summand and the heads cast."""
     vocab_size = int(student.config.get_text_config().vocab_size)
     tokens = min(_response_tokens(config, prompts), _micro_batch(config, prompts))
     cut = Cut.of(vocab_size, "cuda" if torch.cuda.is_available() else "cpu")
     heads = 4 * _hidden_size(student)
-    if config.train.precision == "bf16":
+    if config.train.precision != "fp32":
         heads += 2 * (2 * _hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
     return cut.num_bytes(vocab_size, tokens, with_teacher=teacher is not None) + vocab_size * heads
 

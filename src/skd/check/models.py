@@ -15,7 +15,7 @@ from skd.config import (
     StudentModel,
     StudentTeacher,
     TeacherConfig,
-    TeacherModel,
+    teachers_of,
 )
 from skd.errors import Problem
 from skd.model_files import ModelFiles, model_files
@@ -47,8 +47,8 @@ class Words:
 
 def roles(student: ModelConfig | None, teacher: TeacherConfig | None) -> Roles:
     """Those that are opened, the student first; a teacher made of the student is none of them."""
-    both = {"student": student, "teacher": teacher if isinstance(teacher, TeacherModel) else None}
-    return {name: model for name, model in both.items() if model is not None}
+    named = {"student": student, **teachers_of(teacher)}
+    return {name: model for name, model in named.items() if isinstance(model, ModelConfig)}
 
 
 def check_files(part: Part, name: str, model: ModelConfig) -> ModelFiles | None:
@@ -121,4 +121,4 @@ def check_same(part: Part, path: str, teacher: ModelFiles, student: ModelFiles |
     """One model as both teacher and student is a warning (SKD-M19): there is nothing to learn but noise."""
     if student is not None and teacher.directory.resolve() == student.directory.resolve():
         found = f"is the student, too ({path}), so the two agree before the first step"
-        part.warnings.append(Problem("SKD-M19", "teacher", found, "name another teacher, unless this is meant"))
+        part.warnings.append(Problem("SKD-M19", part.name, found, "name another teacher, unless this is meant"))

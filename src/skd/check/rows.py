@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skd.check.report import Part
-from skd.config import DataConfig, DataSource
+from skd.config import DataConfig, DataSource, RoutedTeacher, TeacherConfig
 from skd.data.rows import Row
 from skd.data.sources import digests, leak, load_rows
 from skd.errors import DataError, Problem
@@ -22,17 +23,27 @@ if TYPE_CHECKING:
 
 
 def check_rows(
-    part: Part, data: DataConfig, batch_size: int, *, fail_on_leak: bool = False
+    part: Part,
+    data: DataConfig,
+    batch_size: int,
+    *,
+    fail_on_leak: bool = False,
+    teacher: TeacherConfig | None = None,
 ) -> tuple[Set | None, Set | None]:
     """Read both sets. Everything that ``load_rows`` raises is noted, fewer rows than a batch included (SKD-D12).
+
+    With a ``teacher`` that is several, the rows of each are counted; one without rows is a warning.
 
     Equal rows are counted (SKD-D06 needs no more: rows are keyed by number). A validation row that is also a training
     row is a warning, or an error with ``fail_on_leak`` or ``data.on_leak: error`` (SKD-D07).
     """
-    train = _loaded(part, "training", data, data.train, batch_size)
+    several = teacher if isinstance(teacher, RoutedTeacher) else None
+    train = _loaded(part, "training", data, data.train, batch_size, several)
     validation = None
     if data.validation is not None:
-        validation = _loaded(part, "validation", data, data.validation, 1)
+        validation = _loaded(part, "validation", data, data.validation, 1, several)
+    if several is not None and isinstance(train, Sequence):
+        _check_used(part, several, train)
     texts = [group for group in (train, validation) if isinstance(group, Sequence)]
     problem = leak(*texts) if len(texts) == 2 else None
     if problem is not None:
@@ -43,12 +54,28 @@ def check_rows(
     return train, validation
 
 
-def _loaded(part: Part, name: str, data: DataConfig, sources: Sequence[DataSource], at_least: int) -> Set | None:
+def _check_used(part: Part, teacher: RoutedTeacher, train: Sequence[Row]) -> None:
+    counts = Counter(row.route for row in train)
+    part.facts.append("rows by teacher: " + ", ".join(f"{name} {counts[name]:,}" for name in teacher.by))
+    for name in teacher.by:
+        if not counts[name]:
+            found = f"no training row has {name!r} in its field {teacher.route!r}: this teacher is opened for nothing"
+            part.warnings.append(Problem("SKD-C10", f"teacher.by.{name}", found, "remove it, or add such rows"))
+
+
+def _loaded(
+    part: Part,
+    name: str,
+    data: DataConfig,
+    sources: Sequence[DataSource],
+    at_least: int,
+    teacher: RoutedTeacher | None,
+) -> Set | None:
     with part.noting():
         if sources[0].kind == "responses":
             return _stored(part, name, sources[0].path, at_least)
         texts = [source for source in sources if source.kind != "responses"]
-        rows = load_rows(texts, on_bad_row=data.on_bad_row, at_least=at_least)
+        rows = load_rows(texts, on_bad_row=data.on_bad_row, on_empty=data.on_empty, at_least=at_least, teacher=teacher)
         part.facts.append(f"{len(rows):,} {name} rows{_repeated(rows)}")
         return rows
     return None

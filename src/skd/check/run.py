@@ -14,7 +14,7 @@ from skd.check.report import Part, Say, exit_code, require
 from skd.check.resume import check_resume
 from skd.check.rows import check_rows
 from skd.check.server import check_server
-from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, TeacherModel
+from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, idle_problems, idle_saves, teachers_of
 from skd.errors import ConfigError
 from skd.hub import require_access
 from skd.recorded import as_recorded
@@ -45,7 +45,7 @@ class Checked:
     @property
     def warnings(self) -> list[str]:
         """What a run may go on with, one line each."""
-        return [problem.line("warning") for part in self.parts for problem in part.warnings]
+        return [line for part in self.parts for line in part.told]
 
     def require(self) -> None:
         """Raise everything that is wrong as one SkdError."""
@@ -78,7 +78,7 @@ def _check_sections(sections: Sections, finish: Say, fail_on_leak: bool) -> None
         finish(output)
     if sections.data is not None:
         data, batch_size = Part("data"), 1 if sections.train is None else sections.train.batch_size
-        rows = check_rows(data, sections.data, batch_size, fail_on_leak=fail_on_leak)
+        rows = check_rows(data, sections.data, batch_size, fail_on_leak=fail_on_leak, teacher=sections.teacher)
         finish(data)
     environment = Part("environment")
     check_environment(environment, machine())
@@ -119,6 +119,8 @@ def check(
         parts.append(part)
         say(part)
 
+    if idle := idle_problems(config):
+        finish(Part("config", idle=idle))
     output, data = Part("output"), Part("data")
     named = roles(config.student, config.teacher)
     check_output(output, config.output, paths_read(named, config.data))
@@ -127,7 +129,8 @@ def check(
         finish(_hub(config.hub))
     sets: tuple[Set | None, Set | None] = (None, None)
     if rows:
-        sets = check_rows(data, config.data, config.train.batch_size, fail_on_leak=fail_on_leak)
+        size, teacher = config.train.batch_size, config.teacher
+        sets = check_rows(data, config.data, size, fail_on_leak=fail_on_leak, teacher=teacher)
     finish(data)
     if not models:
         return Checked(parts, *sets, "")
@@ -137,7 +140,7 @@ def check(
     found = check_pair(named, finish)
     prompts = _prompts(config, found, sets, finish)
     resume = Part("resume")
-    if check_resume(resume, config, prompts.get("data.train"), found.commits, allow):
+    if check_resume(resume, config, prompts.get("data.train"), found.files, allow):
         finish(resume)
     return _concluded(config, here, found, sets, prompts, parts, finish)
 
@@ -155,16 +158,18 @@ def _prompts(
     """The sets as ids, by key."""
     if found.words is None:
         return {}
-    from skd.check.prompts import check_contexts, check_gates, check_prompts
+    from skd.check.prompts import check_contexts, check_gates, check_prompts, check_references
 
     part = Part("prompts")
     prompts = check_prompts(part, config.data, rows, found.words)
     check_contexts(part, config, prompts, found.words, found.built)
+    check_references(part, config, prompts)
     check_gates(part, config, found.words)
     check_own_teacher(part, config)
     finish(part)
-    if isinstance(config.teacher, ServerTeacher):
-        finish(check_server(config.teacher, found.words))
+    for key, teacher in teachers_of(config.teacher).items():
+        if isinstance(teacher, ServerTeacher):
+            finish(check_server(key, teacher, found.words))
     return prompts
 
 
@@ -178,17 +183,17 @@ def _concluded(
     finish: Say,
 ) -> Checked:
     """What the run would need, and what it would do."""
-    from skd.check.memory import check_memory, estimate, num_parameters
+    from skd.check.memory import check_memory, estimate_all, num_parameters
 
     if "student" not in found.built:
         return Checked(parts, None, None, "")
     memory, student = Part("resources"), found.built["student"]
-    made = not isinstance(config.teacher, TeacherModel | ServerTeacher | None)
-    teacher = student if made else found.built.get("teacher")
     check_disk(memory, config, num_parameters(student, trained=True))
     train = prompts.get("data.train")
     if train is not None:
-        check_memory(memory, estimate(config, student, teacher, train), here)
+        check_memory(memory, estimate_all(config, found.built, train), here)
+        if late := idle_saves(config, len(train)):
+            memory.idle.append(late)
     finish(memory)
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.

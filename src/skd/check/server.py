@@ -17,11 +17,11 @@ __all__ = ["check_server"]
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def check_server(teacher: ServerTeacher, words: Words) -> Part:
-    """Version, model, log-probs and vocabulary of a server, with what is wrong noted."""
+def check_server(key: str, teacher: ServerTeacher, words: Words) -> Part:
+    """Version, model, log-probs and vocabulary of the server at a key of the config, with what is wrong noted."""
     from skd.engines import server_of
 
-    part = Part("teacher")
+    part = Part(key)
     with part.noting():
         found = server_of(teacher).connect(words.tokenizer, words.vocab_size)
         part.facts += [f"{found.name} at {teacher.url}", f"context {found.context:,}"]
@@ -29,5 +29,5 @@ def check_server(teacher: ServerTeacher, words: Words) -> Part:
     address = urlsplit(teacher.url)
     if address.scheme == "http" and address.hostname not in _THIS_MACHINE:
         text = "sends its key and the data in the clear to another machine"
-        part.warnings.append(Problem("SKD-R16", "teacher.url", text, "use https, unless the network is your own"))
+        part.warnings.append(Problem("SKD-R16", f"{key}.url", text, "use https, unless the network is your own"))
     return part

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from skd.config import RunConfig
+from skd.config import RoutedTeacher, RunConfig
 from skd.model_files import model_files
 from skd.train.build import build_objective
 
@@ -49,8 +49,9 @@ def uses_teacher(config: RunConfig) -> bool:
 
 
 def teacher_parameters(config: RunConfig) -> int | None:
-    """Parameters of the teacher from the headers of its files; None without a teacher, or where they are not here."""
-    if config.teacher is None:
+    """Parameters of the teacher from the headers of its files; None without one or with several, or where they are not
+    here."""
+    if config.teacher is None or isinstance(config.teacher, RoutedTeacher):
         return None
     # A teacher made of the student is as large as that.
     model = config.models.get("teacher", config.student)

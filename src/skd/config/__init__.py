@@ -1,6 +1,7 @@
 """The config file: typed, checked as a whole before anything is spent, and saved with the run."""
 
 from skd.config.dump import config_digest, dump_config
+from skd.config.idle import idle_problems, idle_saves
 from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import (
@@ -9,11 +10,13 @@ from skd.config.models import (
     HubConfig,
     LoraConfig,
     ModelConfig,
+    RoutedTeacher,
     ServerTeacher,
     StudentModel,
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
+    teachers_of,
 )
 from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
@@ -41,6 +44,7 @@ __all__ = [
     "PolicyConfig",
     "Reading",
     "ResponsesSource",
+    "RoutedTeacher",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -58,8 +62,11 @@ __all__ = [
     "config_digest",
     "config_of",
     "dump_config",
+    "idle_problems",
+    "idle_saves",
     "load_config",
     "methods_table",
     "read_config",
     "resolve_model_path",
+    "teachers_of",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from skd.config.fields import kind_from_text
 from skd.config.methods import with_method
 
-__all__ = ["Contradiction", "contradictions"]
+__all__ = ["Contradiction", "contradictions", "policies_in", "said_by"]
 
 _Path = tuple[str | int, ...]
 _OF_TOKENS = {"nll", "policy_gradient", "sampled_reverse_kl"}
@@ -34,7 +34,7 @@ class Contradiction:
 def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
     """All contradictions of a config given as plain data, keys left out taken at their method's defaults."""
     full = with_method(config)
-    policies = list(_policies(full.get("policy"), ("policy",)))
+    policies = list(policies_in(full.get("policy"), ("policy",)))
     return [
         *_missing_teacher(config, [*policies, *_teacher_readers(full.get("objective"))]),
         *_missing_references(config, policies),
@@ -44,7 +44,10 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
+        *_offload(config),
+        *_scaled_shards(config),
         *_served_teacher(config, full),
+        *_rows_without_route(config),
         *_prompt_cache(config),
     ]
 
@@ -71,13 +74,13 @@ def _kind(section: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _policies(policy: Any, path: _Path) -> Iterator[_Choice]:
+def policies_in(policy: Any, path: _Path) -> Iterator[_Choice]:
     """A policy and all inside it."""
     if kind := _kind(policy):
         yield _Choice(path, kind)
     parts = _get(policy, "parts")
     for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
-        yield from _policies(_get(part, "policy"), (*path, "parts", index, "policy"))
+        yield from policies_in(_get(part, "policy"), (*path, "parts", index, "policy"))
 
 
 def _teacher_readers(objective: Any) -> Iterator[_Choice]:
@@ -93,7 +96,7 @@ def _teacher_readers(objective: Any) -> Iterator[_Choice]:
             yield _Choice(("objective", key), str(kind))
 
 
-def _named(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
+def said_by(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
     """The key that made a choice, and how to say it: the method's where the config does not say it itself."""
     value = _get(config, *choice.path)
     if _kind(value) != choice.kind:
@@ -119,7 +122,7 @@ def _missing_teacher(config: Mapping[Any, Any], choices: list[_Choice]) -> list[
     needing = [choice for choice in choices if choice.kind not in {"data_set", "mixture", "staged"}]
     if _stored(config):
         needing = [choice for choice in needing if choice.path[0] != "objective"]
-    named = dict.fromkeys(_named(config, choice) for choice in needing)
+    named = dict.fromkeys(said_by(config, choice) for choice in needing)
     if len(named) > 1 and all(path == ("method",) for path, _ in named):
         named = {(("method",), f"method {config.get('method', 'skd')}"): None}
     return [
@@ -143,7 +146,7 @@ def _missing_references(config: Mapping[Any, Any], policies: list[_Choice]) -> l
     readers = [choice for choice in policies if choice.kind == "data_set"]
     if not readers:
         return []
-    path, name = _named(config, readers[0])
+    path, name = said_by(config, readers[0])
     found = []
     for place, source in _data_sources(config):
         if "response_field" in source and source["response_field"] is None:
@@ -159,7 +162,7 @@ def _idle_target(config: Mapping[Any, Any], objective: Any) -> list[Contradictio
     losses = {_kind(_get(objective, key)) for key in ("loss", "data", "student", "teacher")} - {None}
     if kind in {None, "plain"} or not losses <= _OF_TOKENS:
         return []
-    path, name = _named(config, _Choice(("objective", "target"), str(kind)))
+    path, name = said_by(config, _Choice(("objective", "target"), str(kind)))
     text = f"{name} changes nothing: objective.loss {_kind(_get(objective, 'loss'))} looks at the token written alone"
     return [Contradiction(path, text, "write objective.loss: forward_kl, or objective.target: plain")]
 
@@ -211,7 +214,7 @@ def _turns_of_others(config: Mapping[Any, Any], policies: list[_Choice]) -> list
     writing = [choice for choice in policies if choice.kind in {"student", "teacher", "interleaved", "custom"}]
     if _get(config, "data", "train_on") != "all" or not writing:
         return []
-    _, name = _named(config, writing[0])
+    _, name = said_by(config, writing[0])
     text = f"data.train_on is all, and {name} writes a response of its own to the first prompt of a conversation"
     return [Contradiction(("data", "train_on"), text, "write data.train_on: last, or policy: data_set")]
 
@@ -224,16 +227,32 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
 
 
+def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "offload") is not True or sharding in ("zero2", "zero3"):
+        return []
+    text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
+    return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
+
+
+def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    if _get(config, "train", "precision") != "fp16" or (_get(config, "train", "sharding") or "none") == "none":
+        return []
+    text = "train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding cuts them"
+    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
+
+
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
     """What needs more of the teacher than the most probable ids that a server tells."""
-    if _get(config, "teacher", "engine") is None:
+    served = _served(config)
+    if not served:
         return []
     found = []
-    top = _get(config, "teacher", "top_logprobs") or 64
+    key, top = min(served, key=lambda item: item[1])
     for path, gate in _gates(full.get("policy"), ("policy",)):
         k = gate.get("k", 25) if gate.get("kind") == "top_k" else None
-        if isinstance(k, int) and isinstance(top, int) and k > top:
-            text = f"{_dotted(path)}.k is {k}, and the server tells teacher.top_logprobs {top} ids"
+        if isinstance(k, int) and k > top:
+            text = f"{_dotted(path)}.k is {k}, and the server tells {key}.top_logprobs {top} ids"
             found.append(Contradiction(path, text, f"write {_dotted(path)}.k: {top}, or a larger top_logprobs"))
         if gate.get("kind") == "switch_once":
             text = f"{_dotted(path)} is switch_once, which needs the whole distribution, and a server tells its top"
@@ -244,6 +263,29 @@ def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[
     if _get(config, "sampling", "evidence") == "recompute":
         text = "sampling.evidence is recompute, and the answers of a server are kept"
         found.append(Contradiction(("sampling", "evidence"), text, "write keep, or name a teacher model"))
+    return found
+
+
+def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:
+    """The teachers on servers: key, and how many ids each tells."""
+    by = _get(config, "teacher", "by")
+    several = {f"teacher.by.{name}": one for name, one in by.items()} if isinstance(by, Mapping) else {}
+    teachers = several or {"teacher": config.get("teacher")}
+    tops = {key: _get(one, "top_logprobs") or 64 for key, one in teachers.items() if _get(one, "engine") is not None}
+    return [(key, top) for key, top in tops.items() if isinstance(top, int)]
+
+
+def _rows_without_route(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Rows that have no field which could name a teacher."""
+    route = _get(config, "teacher", "route")
+    if not isinstance(route, str) or _get(config, "teacher", "by") is None:
+        return []
+    found = []
+    for path, source in _data_sources(config):
+        kind, rows = source.get("kind"), {"task": "generated rows", "responses": "stored responses"}
+        if kind in rows:
+            text = f"{_dotted(path)}.kind is {kind}, and {rows[kind]} have no field teacher.route {route!r}"
+            found.append(Contradiction((*path, "kind"), text, "name a file with that field, or one teacher"))
     return found
 
 

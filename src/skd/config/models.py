@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from skd.config.fields import (
     Count,
@@ -29,11 +30,14 @@ __all__ = [
     "HubConfig",
     "LoraConfig",
     "ModelConfig",
+    "OneTeacher",
+    "RoutedTeacher",
     "ServerTeacher",
     "StudentModel",
     "StudentTeacher",
     "TeacherConfig",
     "TeacherModel",
+    "teachers_of",
 ]
 
 
@@ -147,14 +151,43 @@ class ServerTeacher(Section):
 
 
 def _teacher(value: Any) -> Any:
-    if isinstance(value, Mapping) and "engine" in value and "kind" not in value:
-        return {"kind": "server", **value}
+    for key, kind in (("engine", "server"), ("by", "routed")):
+        if isinstance(value, Mapping) and key in value and "kind" not in value:
+            return {"kind": kind, **value}
     return path_from_text(value, kind="model")
 
 
+def _some(value: Any) -> Any:
+    if not value:
+        raise PydanticCustomError("bad_value", "{expected}", {"expected": "a mapping of values to teachers, not empty"})
+    return value
+
+
+OneTeacher = Annotated[TeacherModel | ServerTeacher, Field(discriminator="kind"), BeforeValidator(_teacher)]
+"""A teacher that is made of no student; a plain string is the path of a model."""
+
+
+class RoutedTeacher(Section):
+    """Several teachers, such as one for each domain: a field of the data says which one a row has."""
+
+    kind: Literal["routed"] = "routed"
+    """routed; model for one teacher."""
+    route: Annotated[Text, Field(min_length=1)]
+    """Key in a row of the data whose value names its teacher, such as domain."""
+    by: Annotated[dict[Text, OneTeacher], AfterValidator(_some)]
+    """The teacher of each value: a path, a model's keys, or a server's."""
+
+
 TeacherConfig = Annotated[
-    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher | ServerTeacher,
+    TeacherModel | StudentTeacher | AverageTeacher | AdapterOffTeacher | ServerTeacher | RoutedTeacher,
     Field(discriminator="kind"),
     BeforeValidator(_teacher),
 ]
 """A plain string is the path of a model."""
+
+
+def teachers_of(teacher: TeacherConfig | None) -> Mapping[str, TeacherConfig]:
+    """The teachers by their keys in the config: ``teacher`` for one, ``teacher.by.VALUE`` for several."""
+    if isinstance(teacher, RoutedTeacher):
+        return {f"teacher.by.{name}": one for name, one in teacher.by.items()}
+    return {} if teacher is None else {"teacher": teacher}

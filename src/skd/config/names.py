@@ -15,7 +15,7 @@ from skd.config.fields import kind_from_text
 from skd.config.numbers import ScheduleConfig
 from skd.config.schema import RunConfig
 
-__all__ = ["children", "field_at", "kinds", "nearest", "nearest_key", "owners", "tags", "takes_name"]
+__all__ = ["children", "field_at", "has_own_keys", "kinds", "nearest", "nearest_key", "owners", "tags", "takes_name"]
 
 SYNONYMS: Mapping[str, str] = {
     "learning_rate": "train.lr",
@@ -73,19 +73,24 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _sections(path: tuple[Any, ...], data: Any) -> list[type[BaseModel]]:
     """The sections that may stand at ``path``; narrowed by the ``kind`` in ``data`` where it says one."""
     sections: list[type[BaseModel]] = [RunConfig]
-    admitted = sections
+    admitted, is_item = sections, False
     for key in path:
         data = value_at((key,), data)
-        if not isinstance(key, int):
-            fields = [section.model_fields[key] for section in sections if key in section.model_fields]
+        fields = [] if is_item else [section.model_fields[key] for section in sections if key in section.model_fields]
+        if not (is_item or isinstance(key, int)):
             admitted = [model for field in fields for model in _models(field.annotation)]
-        # An item of a list may be whatever the list admits, whichever kind its neighbours have.
-        sections = admitted
+        # An item of a list or mapping may be whatever that admits, whichever kind its neighbours have.
+        sections, is_item = admitted, any(map(_is_mapping, fields))
         section = kind_from_text(data)
         kind = section.get("kind") if isinstance(section, Mapping) else None
         chosen = [model for model in sections if _kind(model) == kind] if kind is not None else []
         sections = chosen or sections
     return sections
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    """Whether the keys under the field are the user's own."""
+    return get_origin(field.annotation) is dict
 
 
 def _kind(model: type[BaseModel]) -> str | None:
@@ -129,9 +134,21 @@ def children(path: tuple[Any, ...], data: Any) -> list[str]:
 
 
 def field_at(path: tuple[Any, ...], data: Any) -> FieldInfo | None:
-    """The field at ``path``, or None when there is none; an item of a list has the field of the list."""
+    """The field at ``path``, or None when there is none; an item of a list or mapping has the field of that."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
+    if path and has_own_keys(path[:-1], data):
+        path = path[:-1]
+    return _field(path, data)
+
+
+def has_own_keys(path: tuple[Any, ...], data: Any) -> bool:
+    """Whether the keys under ``path`` are names that the user gives."""
+    field = None if len(path) > 1 and has_own_keys(path[:-1], data) else _field(path, data)
+    return field is not None and _is_mapping(field)
+
+
+def _field(path: tuple[Any, ...], data: Any) -> FieldInfo | None:
     for section in _sections(path[:-1], data) if path else []:
         if path[-1] in section.model_fields:
             return section.model_fields[path[-1]]

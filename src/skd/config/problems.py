@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from skd.config.credentials import quoted, variable_of_key
 from skd.config.document import Document, KeyPath, value_at
 from skd.config.methods import with_method
-from skd.config.names import children, field_at, kinds, nearest, nearest_key, owners, tags, takes_name
+from skd.config.names import children, field_at, has_own_keys, kinds, nearest, nearest_key, owners, tags, takes_name
 from skd.config.numbers import ScheduleConfig
 from skd.errors import Problem
 
@@ -88,7 +88,7 @@ def plain_path(loc: Sequence[int | str], data: Any) -> KeyPath:
         if isinstance(key, int) and not isinstance(value_at(path, data), (list, tuple)):
             continue
         field = field_at(path, data) if path and not is_tag else None
-        is_tag = field is not None and key in tags(field.annotation)
+        is_tag = field is not None and key in tags(field.annotation) and not has_own_keys(path, data)
         path = path if is_tag else (*path, key)
     return path
 

@@ -14,7 +14,15 @@ from pydantic_core import PydanticCustomError
 from skd.config.contradictions import contradictions
 from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
-from skd.config.models import HubConfig, ModelConfig, StudentModel, TeacherConfig, TeacherModel
+from skd.config.models import (
+    HubConfig,
+    ModelConfig,
+    RoutedTeacher,
+    StudentModel,
+    TeacherConfig,
+    TeacherModel,
+    teachers_of,
+)
 from skd.config.objective import ObjectiveConfig
 from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
@@ -117,10 +125,13 @@ class TrainConfig(Section):
     """Padded tokens per forward and backward; lower it when memory runs out."""
     gradient_checkpointing: Flag = False
     """Less memory for about a third more time."""
-    sharding: Literal["none", "fsdp2"] = "none"
-    """fsdp2 cuts the trained weights, gradients and moments into shards, one for each process."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training forward; master weights are float32 in both."""
+    sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
+    """Cut teachers and training into shards, one per process: by torch (fsdp2) or by DeepSpeed (zero3; zero2 leaves the
+    student's weights whole)."""
+    offload: Flag = False
+    """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the training forward; master weights are float32 in all. fp16 scales the loss as it goes."""
     validate_every: Count | None = 100
     """Steps between validations; null for the last step only."""
     validation_prompts: Count = 64
@@ -131,6 +142,8 @@ class TrainConfig(Section):
     """Newest checkpoints kept, besides the best one."""
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
+    rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
+    """Of several processes, how long one that others wait for may make no progress (a round, a micro-batch, a file)."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 
@@ -190,11 +203,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if found := contradictions(self._given()):
+        if found := contradictions(self.given()):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """As plain data, without the sections that are the method's own, so that a message can name the method."""
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}
@@ -202,9 +215,16 @@ class RunConfig(Section):
 
     @property
     def models(self) -> Mapping[str, ModelConfig]:
-        """The models that a run opens, by their part; a teacher made of the student is none of them."""
-        teacher = {"teacher": self.teacher} if isinstance(self.teacher, TeacherModel) else {}
-        return {"student": self.student, **teacher}
+        """The models that a run opens, by their key; a teacher made of the student is none of them."""
+        teachers = teachers_of(self.teacher).items()
+        return {"student": self.student, **{key: one for key, one in teachers if isinstance(one, TeacherModel)}}
+
+    def with_model(self, key: str, model: ModelConfig) -> RunConfig:
+        """The same with another model at one of the keys of ``models``."""
+        if not isinstance(self.teacher, RoutedTeacher) or key == "student":
+            return self.model_copy(update={key: model})
+        by = {**self.teacher.by, key.removeprefix("teacher.by."): model}
+        return self.model_copy(update={"teacher": self.teacher.model_copy(update={"by": by})})
 
     @property
     def writers(self) -> frozenset[str]:

@@ -42,6 +42,8 @@ class Row:
     """Of a conversation, its last assistant turn."""
     context: tuple[Turn, ...] = ()
     """The turns before the prompt: at most one system message, then user and assistant in turn."""
+    route: str | None = None
+    """Which of several teachers it has; None where there are none."""
 
 
 class Draws:

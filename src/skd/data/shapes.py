@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skd.config.sources import PROMPT, RESPONSE
@@ -12,11 +12,12 @@ from skd.data.own_tasks import find_task
 from skd.data.records import RowProblems, kind_of, names_of
 from skd.data.rows import Row, Turn
 from skd.errors import Problem
+from skd.text import shortened
 
 if TYPE_CHECKING:
-    from skd.config import FileSource, HubSource
+    from skd.config import FileSource, HubSource, RoutedTeacher
 
-__all__ = ["Fields", "Messages", "TaskRows", "shape_of", "text_fields"]
+__all__ = ["Fields", "Messages", "TaskRows", "routed", "shape_of", "text_fields"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,22 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def routed(row: Row, place: str, record: dict[str, Any], teacher: RoutedTeacher, problems: RowProblems) -> Row | None:
+    """The row with the name of its teacher, or None after a problem of that was noted. A number counts as its text."""
+    if teacher.route not in record:
+        found = f"no field {teacher.route!r}, which names the row's teacher; the row has {names_of(record)}"
+        problems.add(Problem("SKD-D04", place, found, "add it, or set teacher.route to the right name"))
+        return None
+    name = _number_as_text(record[teacher.route])
+    if not isinstance(name, str) or name not in teacher.by:
+        given = repr(shortened(name, 60)) if isinstance(name, str) else kind_of(name)
+        found = f"field {teacher.route!r} is {given}, expected one of teacher.by: {', '.join(map(repr, teacher.by))}"
+        remedy = f"write one of these for every {teacher.route!r}, or add the teacher to teacher.by"
+        problems.add(Problem("SKD-D04", place, found, remedy))
+        return None
+    return replace(row, route=name)
+
+
 def text_fields(source: FileSource) -> set[str]:
     """Every field of a source that may hold a text, named or found without being named."""
     names = {*_USUAL, *_RELEASED[0], *_RELEASED[1], source.prompt_field}
@@ -174,8 +191,9 @@ def _text(place: str, name: str, kind: str, text: Any, problems: RowProblems) ->
             Problem("SKD-D04", place, f"field {name!r} is {kind_of(text)}, not text", f"make every {kind!r} text")
         )
         return None
-    if not text.strip():
-        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", f"fill or remove the rows without {kind!r}"))
+    if not text.strip() and problems.on_empty == "error":
+        remedy = f"fill or remove the rows without {kind!r}, or set data.on_empty to keep"
+        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", remedy))
         return None
     if len(text) > MAX_CHARACTERS:
         found = f"field {name!r} has {len(text):,} characters, more than {MAX_CHARACTERS:,}"

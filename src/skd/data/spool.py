@@ -123,8 +123,8 @@ class Rows(Spool[Row]):
         return json.dumps(astuple(item), ensure_ascii=False).encode()
 
     def _unpacked(self, data: bytes) -> Row:
-        prompt, response, context = json.loads(data)
-        return Row(prompt, response, tuple(Turn(*turn) for turn in context))
+        prompt, response, context, route = json.loads(data)
+        return Row(prompt, response, tuple(Turn(*turn) for turn in context), route)
 
 
 class TokenLists(Spool[list[int]]):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from skd.config import TeacherModel
 from skd.errors import ConfigError, ModelError, Problem
 from skd.models.adapters import Adapters
 from skd.models.arguments import device_of, dtype_of, require_attention
@@ -51,6 +52,18 @@ class Pair:
     """How the teacher is made of the student; None where it is a model of its own."""
     server: TeacherEngine | None = None
     """A teacher that is not in this process; ``teacher`` is then None."""
+    routes: Mapping[str, Pair] = field(default_factory=dict)
+    """The same student with each of several teachers, by name; ``teacher`` is then None, and ``of`` gives a pair."""
+
+    def of(self, route: str | None) -> Pair:
+        """The pair with the teacher of this name; itself where there are not several."""
+        return self.routes[route] if route is not None and self.routes else self
+
+    @property
+    def engines(self) -> Sequence[TeacherEngine]:
+        """All that judge: none, one, or several."""
+        engines = [pair.engine for pair in self.routes.values() or [self]]
+        return [engine for engine in engines if engine is not None]
 
     @property
     def engine(self) -> TeacherEngine | None:
@@ -65,7 +78,7 @@ class Pair:
         """``engine``; raises ModelError when the pair has no teacher."""
         engine = self.engine
         if engine is None:
-            raise _no_teacher("the pair has none")
+            raise _no_teacher("the pair has none" if not self.routes else "each prompt has another: see Pair.of")
         return engine
 
     @property
@@ -76,7 +89,9 @@ class Pair:
 
     @property
     def context(self) -> int:
-        """Positions that both models were built for."""
+        """Positions that all models were built for."""
+        if self.routes:
+            return min(pair.context for pair in self.routes.values())
         models = [self.student] if self.teacher is None else [self.student, self.teacher]
         lengths = [context_length(model) for model in models]
         return min(lengths if self.server is None else [*lengths, self.server.context])
@@ -155,7 +170,7 @@ class Pair:
 
 
 def load_pair(
-    teacher: str | Path | OwnTeacher | Connectable | None,
+    teacher: str | Path | OwnTeacher | Connectable | Mapping[str, str | Path | TeacherModel | Connectable] | None,
     student: str | Path,
     *,
     teacher_revision: str | None = None,
@@ -171,7 +186,8 @@ def load_pair(
     """Load two causal language models (local directories, Hub ids, or ``builtin:TASK/ROLE``) as a pair.
 
     ``teacher`` may also be ``CurrentStudent()`` or ``MovingAverage(decay)``: it is then made of the student; or
-    ``VllmServer(url)``: it then stays where it is.
+    ``VllmServer(url)``: it then stays where it is; or several by name, one of which each prompt has
+    (``Prompts.routes``): the ``teacher_`` arguments hold for those that are given by path.
 
     Vocabularies are compared token by token and padded heads cut; stop ids of both are united; the teacher is frozen;
     the student keeps float32 master weights and samples in ``sample_dtype``. That each head and the cursor cache
@@ -191,52 +207,94 @@ def load_pair(
     if student_quantization is not None and adapters is None:
         found = f"is {student_quantization!r}, and quantised weights cannot be trained"
         raise ConfigError(Problem("SKD-C10", "student_quantization", found, "give adapters, or leave it out"))
-    student_model = load_model("student", student, student_revision, torch.float32, "sdpa", where, student_quantization)
-    keep_packing(student_model)
-    teacher_model = None
-    tokenizers = {"student": load_tokenizer("student", student, _commit(student_model, student_revision))}
-    models = {"student": student_model}
-    origin = {"student": provenance(student, student_model)}
-    if student_quantization is not None:
-        origin["student"] |= {"quantization": student_quantization}
+    files = _Files(student, student_revision, torch.float32, student_quantization)
+    alone = _student_alone(files, sample_type, attention, adapters, where)
+
+    def taught(key: str, given: str | Path | TeacherModel | OwnTeacher | Connectable) -> Pair:
+        if isinstance(given, str | Path):
+            return _with_model(alone, key, _Files(given, teacher_revision, teacher_type, teacher_quantization))
+        if isinstance(given, TeacherModel):
+            dtype = dtype_of(f"{key}.dtype", given.dtype)
+            return _with_model(alone, key, _Files(given.path, given.revision, dtype, given.quantization))
+        return _with_server(alone, key, given) if isinstance(given, Connectable) else _with_itself(alone, key, given)
+
+    if not isinstance(teacher, Mapping):
+        return _ending(alone, alone) if teacher is None else taught("teacher", teacher)
+    routes = {name: taught(f"teacher.by.{name}", one) for name, one in teacher.items()}
+    return replace(_ending(alone, *routes.values()), routes=routes)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A model to be opened, and how."""
+
+    path: str | Path
+    revision: str | None
+    dtype: torch.dtype
+    quantization: str | None
+
+    def opened(self, key: str, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+        """The model, its tokenizer and what identifies it. ``key`` is its name in messages."""
+        model = load_model(key, self.path, self.revision, self.dtype, "sdpa", device, self.quantization)
+        tokenizer = load_tokenizer(key, self.path, _commit(model, self.revision))
+        narrow = {} if self.quantization is None else {"quantization": self.quantization}
+        return model, tokenizer, provenance(self.path, model) | narrow
+
+
+def _student_alone(
+    files: _Files, sample_type: torch.dtype, attention: str, adapters: Adapters | None, device: torch.device
+) -> Pair:
+    """A pair without a teacher, and as yet without stop ids."""
+    student, tokenizer, origin = files.opened("student", device)
+    keep_packing(student)
     if adapters is not None:
-        adapters.add_to(student_model)
-        origin["student"] |= {"adapters": str(adapters)}
-    served = teacher if isinstance(teacher, Connectable) else None
-    own_teacher = None if teacher is None or isinstance(teacher, str | Path | Connectable) else teacher
-    if own_teacher is not None:
-        teacher_model = own_teacher.made_from(student_model)
-        origin["teacher"] = origin["student"] | {"made": own_teacher.title}
-    elif isinstance(teacher, str | Path):
-        teacher_model = load_model(
-            "teacher", teacher, teacher_revision, teacher_type, "sdpa", where, teacher_quantization
-        )
-        teacher_model.requires_grad_(False)
-        tokenizers["teacher"] = load_tokenizer("teacher", teacher, _commit(teacher_model, teacher_revision))
-        models["teacher"] = teacher_model
-        origin["teacher"] = provenance(teacher, teacher_model)
-        if teacher_quantization is not None:
-            origin["teacher"] |= {"quantization": teacher_quantization}
-    vocab_size = shared_vocab_size(tokenizers, models)
-    for name, model in models.items():
-        check_head(model, name, vocab_size)
-    server = None if served is None else served.connect(tokenizers["student"], vocab_size)
-    if server is not None:
-        origin["teacher"] = dict(server.provenance)
+        adapters.add_to(student)
+        origin |= {"adapters": str(adapters)}
+    vocab_size = shared_vocab_size({"student": tokenizer}, {"student": student})
+    check_head(student, "student", vocab_size)
     return Pair(
-        teacher=teacher_model,
-        student=student_model,
-        sampling_student=_sampling_copy(student_model, sample_type),
-        tokenizer=tokenizers["student"],
+        teacher=None,
+        student=student,
+        sampling_student=_sampling_copy(student, sample_type),
+        tokenizer=tokenizer,
         vocab_size=vocab_size,
-        stop_ids=stop_ids(tokenizers["student"], list(models.values()), vocab_size),
+        stop_ids=frozenset(),
         attention=attention,
-        teacher_form=None if teacher_model is None else _require_form("teacher", teacher_model),
-        student_form=_require_form("student", student_model),
-        provenance=origin,
-        own_teacher=own_teacher,
-        server=server,
+        teacher_form=None,
+        student_form=_require_form("student", student),
+        provenance={"student": origin},
     )
+
+
+def _ending(pair: Pair, *pairs: Pair) -> Pair:
+    """The pair with the stop ids and the provenance of all."""
+    models = [pair.student, *(each.teacher for each in pairs if each.teacher is not None and each.own_teacher is None)]
+    told = {key: known for each in pairs for key, known in each.provenance.items()}
+    return replace(pair, stop_ids=stop_ids(pair.tokenizer, models, pair.vocab_size), provenance=told)
+
+
+def _with_model(pair: Pair, key: str, files: _Files) -> Pair:
+    """The student of a pair with a teacher, which messages and the provenance call ``key``."""
+    model, tokenizer, origin = files.opened(key, pair.device)
+    model.requires_grad_(False)
+    vocab_size = shared_vocab_size({"student": pair.tokenizer, key: tokenizer}, {"student": pair.student, key: model})
+    check_head(model, key, vocab_size)
+    told = {**pair.provenance, key: origin}
+    pair = replace(pair, teacher=model, teacher_form=_require_form(key, model), provenance=told)
+    return _ending(pair, pair)
+
+
+def _with_server(pair: Pair, key: str, server: Connectable) -> Pair:
+    engine = server.connect(pair.tokenizer, pair.vocab_size)
+    pair = replace(pair, server=engine, provenance={**pair.provenance, key: dict(engine.provenance)})
+    return _ending(pair, pair)
+
+
+def _with_itself(pair: Pair, key: str, teacher: OwnTeacher) -> Pair:
+    model, told = teacher.made_from(pair.student), pair.provenance["student"] | {"made": teacher.title}
+    form, told = _require_form(key, model), {**pair.provenance, key: told}
+    pair = replace(pair, teacher=model, teacher_form=form, own_teacher=teacher, provenance=told)
+    return _ending(pair, pair)
 
 
 def _no_teacher(found: str) -> ModelError:

@@ -12,7 +12,9 @@ from skd.models import Pair, body, padded_sequences, predicting
 from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, TopLogProbs, chunked_loss
 from skd.types import Evidence, LossSum, Rollout, TopEvidence
 
-__all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "response_tokens", "teacher_view"]
+__all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "no_responses", "response_tokens", "teacher_view"]
+
+_ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class MicroBatch:
     """What is known of the teacher at the tokens; None when the objective needs no teacher, or at no token."""
     progress: float
     """Share of the training done, for schedules."""
+    route: str | None
+    """The teacher that its responses have, where there are several."""
 
 
 def collate(
@@ -40,7 +44,7 @@ def collate(
     progress: float,
     device: torch.device,
 ) -> MicroBatch:
-    """The responses ``rows`` of a rollout as one micro-batch; no rows at all give a batch of no tokens.
+    """The responses ``rows`` of a rollout, of one teacher, as one micro-batch; no rows give a batch of no tokens.
 
     Args:
         weights: float32 [L] of each response of the rollout.
@@ -59,7 +63,14 @@ def collate(
         weight_N=_joined([weights[row] for row in rows], torch.float32).to(device),
         evidence=joined_evidence(evidence, device) if evidence else None,
         progress=progress,
+        route=rollout.route(rows),
     )
+
+
+def no_responses(device: torch.device) -> MicroBatch:
+    """A micro-batch without a token to learn from."""
+    nothing = Rollout([], [], [], torch.zeros(0, dtype=torch.bool), [], [], student_logp=[])
+    return collate(nothing, [], [], None, 0.0, device)
 
 
 def response_tokens(rollout: Rollout, rows: Sequence[int], device: torch.device) -> ResponseTokens:
@@ -107,7 +118,7 @@ class StudentLoss(nn.Module):
     """Body, head and loss in one forward: gradient hooks that a wrapper sets must fire for the head too.
 
     Args:
-        precision: "fp32", or "bf16" for autocast of the forward around float32 weights.
+        precision: "fp32", or "bf16" or "fp16" for autocast of the forward around float32 weights.
     """
 
     def __init__(self, pair: Pair, objective: Objective, precision: str) -> None:
@@ -115,13 +126,13 @@ class StudentLoss(nn.Module):
         self.student = pair.student
         self._pair = pair
         self._objective = objective
-        self._bf16 = precision == "bf16"
+        self._arithmetic = _ARITHMETIC[precision]
 
     def forward(self, batch: MicroBatch) -> LossSum:
         """The micro-batch's sum of weight x token loss, with its gradient, and what the logs show of each token."""
         device = batch.input_ids_BT.device
         needs_teacher = self._objective.needs_teacher
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(device.type, self._arithmetic, enabled=self._arithmetic != torch.float32):
             hidden_BTD = body(self.student)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
             return chunked_loss(
                 torch.cat(predicting(hidden_BTD, batch.prompt_lengths, batch.response_lengths)),
@@ -129,6 +140,6 @@ class StudentLoss(nn.Module):
                 batch.tokens,
                 batch.weight_N,
                 self._objective,
-                teacher=teacher_view(self._pair, batch.evidence, device) if needs_teacher else None,
+                teacher=teacher_view(self._pair.of(batch.route), batch.evidence, device) if needs_teacher else None,
                 progress=batch.progress,
             )

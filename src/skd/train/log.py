@@ -116,10 +116,18 @@ class RunLog:
             name: JsonLines(run_dir / f"{name}.jsonl", after_step=after_step, validated=validated) for name in names
         }
 
-    def training(self, step: int, values: Metrics, positions: Mapping[str, Sequence[int]] | None = None) -> None:
-        """A row ``{"step", "loss", ..., "by_position": {...}}`` of metrics.jsonl; see ``skd.train.positions``."""
+    def training(
+        self,
+        step: int,
+        values: Metrics,
+        positions: Mapping[str, Sequence[int]] | None = None,
+        teachers: Mapping[str, Metrics] | None = None,
+    ) -> None:
+        """A row ``{"step", "loss", ..., "by_position": {...}}`` of metrics.jsonl; see ``skd.train.positions``. With
+        several teachers it has ``"by_teacher": {NAME: {"acceptance_rate", ...}}``, too."""
         self._track("train", step, values)
-        self._metrics({"step": step, **values, **({"by_position": dict(positions)} if positions else {})})
+        nested = {"by_position": positions, "by_teacher": teachers}
+        self._metrics({"step": step, **values, **{key: dict(part) for key, part in nested.items() if part}})
 
     def validation(self, step: int, values: Metrics) -> None:
         """A row ``{"step", "validation": {"loss", ...}}`` of metrics.jsonl."""

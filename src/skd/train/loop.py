@@ -25,28 +25,28 @@ from skd.recorded import as_recorded, fingerprint, other_models, other_rows, wit
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
+from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
+from skd.train.meeting import meet, require_same
 from skd.train.peers import as_one
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
 from skd.train.run import Run
 from skd.train.setup import PromptSource, prepare
-from skd.train.signals import Interrupted, StopSignal
+from skd.train.signals import Interrupted, StopSignal, in_a_round
 from skd.train.step import StepReport, train_step
 from skd.train.tensors import (
     average_tensors,
-    optimizer_tensors,
     restore_average,
-    restore_optimizer,
     restore_student,
     student_tensors,
 )
 from skd.train.trace import Trace
 from skd.train.trackers import Destination, Trackers
 from skd.train.validate import pieces_of, validate
-from skd.train.watch import Watch
+from skd.train.watch import Watch, weights_mark
 from skd.types import Prompts
 from skd.versions import versions
 
@@ -105,40 +105,43 @@ def train(
         display: show progress and samples on standard error.
 
     Raises:
-        ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used.
+        ConfigError, DataError, ModelError, RemoteError: before the first step, for what cannot be used; processes that
+            were started for different runs (SKD-P07).
         DataError: more than 5 % of the responses have no token to learn from (SKD-D11).
         CheckpointError: the run directory is in use, broken, or of another run.
         NumericsError: a loss or gradient is not finite; the update was not made.
-        RemoteError: another process of the run (SKD-P02) or the teacher's server was lost; or the finished student
-            could not be pushed, and is whole in the run's directory.
+        RemoteError: another process of the run was lost (SKD-P02), is stuck (SKD-P03) or was not found (SKD-P09); the
+            teacher's server was lost; or the finished student could not be pushed, and is whole in the run's directory.
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = as_recorded(_configured(config, overrides))
+    config = as_launched(as_recorded(_configured(config, overrides)))
     settings, run_dir = config.train, Path(config.output)
+    accelerator = meet(cpu=pair is not None and pair.device.type == "cpu")
     checked = checked or check(config, rows=prompts is None, models=pair is None, allow=allow)
     checked.require()
     prompts = checked.train if prompts is None else prompts
     validation = checked.validation if validation is None else validation
-    accelerator = Accelerator(mixed_precision="no", cpu=pair is not None and pair.device.type == "cpu")
     shown = Display(enabled=display and accelerator.is_main_process)
     for warning in checked.warnings:
         shown.say(warning)
     lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
-    with as_one(accelerator, run_dir), lock, StopSignal() as stop:
+    with as_one(accelerator, run_dir, settings.rank_timeout_seconds) as begin, lock, StopSignal() as stop:
+        require_same(accelerator, {"config": dump_config(config), "versions": str(versions())})
+        point("start")
         config = _with_seed(config, accelerator, shown)
         checkpoint = find_start(run_dir, config, resume, shown.say, allow)
         if checkpoint and isinstance(prompts, Prompts):
             _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
-        if run.world_size == 1:
-            # With several processes one of them must not leave in the middle of a step: the others would wait for it.
-            run = replace(run, check=stop.check)
+        # With several processes one of them must not leave in the middle of a step: the others would wait for it.
+        run = replace(run, check=stop.check if run.world_size == 1 else in_a_round)
         state = _restored(run, checkpoint) if checkpoint else _first_state(run)
+        require_same(accelerator, {"training set": state.data_fingerprint, "checkpoint": str(state.step)})
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
-        watch = Watch.over(run.policy, run.pair.student)
+        watch = Watch.over(run.policy, lambda: _mark(run))
         with (
             _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
             Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
@@ -147,12 +150,13 @@ def train(
                 if state.validation_pending:
                     state = _validated(run, state, measure, log)
                 while state.step < run.total_steps:
+                    begin(state.step + 1)
                     report = train_step(run, state.step)
                     trace.stepped()
                     state = _advanced(run, state)
                     last = state.step == run.total_steps
                     _record(run, state.step, report, log, shown)
-                    shown.warn(watch.step(state.step, report.metrics, run.pair.student))
+                    shown.warn(watch.step(state.step, report.metrics))
                     if state.validation_pending:
                         state = _validated(run, state, measure, log)
                     if state.best_step == state.step or _due(settings.save_every, state.step, last):
@@ -169,7 +173,7 @@ def train(
                 _save(run, state, log, shown)
                 shown.say(f"the teacher was lost after step {state.step}, which is saved; resume with the same command")
                 raise
-        shown.warn(watch.end(state.step, run.pair.student))
+        shown.warn(watch.end(state.step))
         return _finished(run, state, shown, new=True)
 
 
@@ -219,13 +223,20 @@ def _trackers(run: Run, after_step: int, shown: Display) -> Trackers:
 
 def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog) -> TrainState:
     """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
-    asked = replace(run, check=None) if state.step == run.total_steps else run
-    scores = validate(asked, state.step, log) | _measured(run, measure)
+    last = state.step == run.total_steps
+    asked = replace(run, check=None) if last and run.world_size == 1 else run
+    with run.spread.whole():
+        scores = validate(asked, state.step, log) | _measured(run, measure)
     log.validation(state.step, scores)
     state = replace(state, validation_pending=False)
     if state.step and _better(scores["loss"], state.best_loss):
         return replace(state, best_loss=scores["loss"], best_step=state.step)
     return state
+
+
+def _mark(run: Run) -> int:
+    with run.spread.whole():
+        return weights_mark(run.pair.student)
 
 
 def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
@@ -262,6 +273,7 @@ def _first_state(run: Run) -> TrainState:
         provenance=run.pair.provenance,
         versions=versions(),
         validation_pending=run.validation is not None,
+        loss_scale=run.scaler.state_dict(),
     )
 
 
@@ -275,13 +287,16 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     if error := other_models(checkpoint, state.provenance, now.provenance):
         raise error
     _require_same_rows(checkpoint, run.prompts)
-    restore_student(run.pair.student, weights, checkpoint)
-    moments = restore_average(run.pair, moments, checkpoint)
-    run.spread.reloaded()
-    restore_optimizer(run.optimizer, run.spread.learner.student, moments, checkpoint, run.spread.like)
-    run.pair.sync()
+    with run.spread.whole():
+        restore_student(run.pair.student, weights, checkpoint)
+        moments = restore_average(run.pair, moments, checkpoint)
+        run.spread.reloaded(moments, checkpoint)
+        run.pair.sync()
+    if state.loss_scale:
+        run.scaler.load_state_dict(state.loss_scale)
     return replace(
         now,
+        loss_scale=run.scaler.state_dict(),
         step=state.step,
         samples_trained=state.samples_trained,
         epoch=state.epoch,
@@ -301,12 +316,17 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
     trained = state.samples_trained + settings.batch_size
     pending = run.validation is not None and _due(settings.validate_every, step, step == run.total_steps)
     return replace(
-        state, step=step, samples_trained=trained, epoch=trained / len(run.prompts), validation_pending=pending
+        state,
+        step=step,
+        samples_trained=trained,
+        epoch=trained / len(run.prompts),
+        validation_pending=pending,
+        loss_scale=run.scaler.state_dict(),
     )
 
 
 def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display) -> None:
-    log.training(step, report.metrics, report.positions)
+    log.training(step, report.metrics, report.positions, report.teachers)
     log.trained(step, report.epochs, report.sample_ids)
     shown.step(step, report.metrics)
     every, rollout = run.config.train.samples_every, report.rollout
@@ -321,12 +341,13 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
-    moments = run.spread.whole(optimizer_tensors(run.optimizer, run.spread.learner.student))
-    if run.is_main:
-        weights = student_tensors(run.pair.student)
-        moments |= average_tensors(run.pair)
-        config_yaml, keep = dump_config(run.config), run.config.train.keep
-        persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
+    moments = run.spread.moments()
+    with run.spread.whole():
+        if run.is_main:
+            weights = student_tensors(run.pair.student)
+            moments |= average_tensors(run.pair)
+            config_yaml, keep = dump_config(run.config), run.config.train.keep
+            persistently(lambda: save(run.run_dir, state, weights, moments, config_yaml, keep=keep), shown.say)
     run.accelerator.wait_for_everyone()
 
 
@@ -334,9 +355,10 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     """Export the student, unless an earlier run already did, push it where that is asked for, and say so."""
     student_dir = run.run_dir / "student"
     point("export")
-    if run.is_main and (new or not student_dir.is_dir()):
-        with disk_faults(run.run_dir, "the student, which is trained and saved,"):
-            export_student(run.pair, student_dir, card_of(run, state))
+    with run.spread.whole():
+        if run.is_main and (new or not student_dir.is_dir()):
+            with disk_faults(run.run_dir, "the student, which is trained and saved,"):
+                export_student(run.pair, student_dir, card_of(run, state))
     run.accelerator.wait_for_everyone()
     shown.say(f"complete after {state.step} steps; the student is in {student_dir}")
     if run.is_main and (hub := run.config.hub) is not None:

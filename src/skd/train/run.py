@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from skd.config import RunConfig
@@ -20,9 +21,9 @@ from skd.policies import Policy
 from skd.train.batch import StudentLoss, joined_evidence, response_tokens, teacher_view
 from skd.train.signals import Interrupted
 from skd.train.spread import Spread
-from skd.types import Evidence, Prompts, Rollout
+from skd.types import Evidence, Prompts, Rollout, by_route
 
-__all__ = ["Run", "adamw"]
+__all__ = ["Run"]
 
 _LOST = 2**15
 """In place of the number of a signal: a process has lost its teacher's server."""
@@ -31,7 +32,7 @@ _LOST_ELSEWHERE = Problem("SKD-R02", "teacher", "another process has lost the se
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a run; the loop changes weights and optimizer state, nothing else in here."""
+    """The parts of a run; the loop changes weights, optimizer and loss scale, nothing else in here."""
 
     config: RunConfig
     run_dir: Path
@@ -47,9 +48,15 @@ class Run:
     """What learns in this process: the pair's student, or a shard."""
     loss: StudentLoss
     """Of the pair, whose student is whole."""
-    optimizer: AdamW
+    scaler: GradScaler
+    """Of the loss; see ``skd.train.scale``."""
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
+
+    @property
+    def optimizer(self) -> AdamW:
+        """Of what learns in this process."""
+        return self.spread.optimizer
 
     @property
     def rank(self) -> int:
@@ -100,14 +107,20 @@ class Run:
             raise Interrupted(number)
 
     def evidence(self, rollout: Rollout, rows: Sequence[int]) -> Evidence | None:
-        """What is known of the teacher at these responses: kept by the policy, or computed now."""
+        """What is known of the teacher at these responses, which have one: kept by the policy, or computed now."""
         if not self.objective.needs_teacher or not rows:
             return None
         if rollout.evidence is not None:
             return rollout.select(rows).evidence
         prompts = [rollout.read_by_teacher[row] for row in rows]
         responses = [rollout.response_ids[row] for row in rows]
-        return self.pair.required_engine.score(prompts, responses, self.config.train.micro_batch_tokens)
+        engine = self.pair.of(rollout.route(rows)).required_engine
+        return engine.score(prompts, responses, self.config.train.micro_batch_tokens)
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Around the gradients of a step: the teacher is whole where ``evidence`` will ask it."""
+        asked = self.objective.needs_teacher and self.config.sampling.evidence == "recompute"
+        return self.spread.whole() if asked else nullcontext()
 
     def progress(self, step: int) -> float:
         """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""
@@ -115,34 +128,18 @@ class Run:
 
     def token_weights(self, rollout: Rollout) -> tuple[list[Tensor], float]:
         """The factor of each token's loss, float32 [L] per response, and their total over this rank's responses."""
-        needs_teacher, rows = self.objective.weights.needs_teacher, range(len(rollout))
-        device = self.accelerator.device if needs_teacher else torch.device("cpu")
-        teacher = None
+        weights = [torch.empty(0)] * len(rollout)
+        for _, rows in by_route(rollout.routes, len(rollout)):
+            for row, weight_L in zip(rows, self._weights(rollout, rows), strict=True):
+                weights[row] = weight_L if rollout.masks is None else weight_L * rollout.masks[row]
+        return self.objective.reduced(weights)
+
+    def _weights(self, rollout: Rollout, rows: Sequence[int]) -> Sequence[Tensor]:
+        """What the objective gives the tokens of responses of one teacher, [L] each."""
+        needs_teacher = self.objective.weights.needs_teacher
+        device, teacher = self.accelerator.device if needs_teacher else torch.device("cpu"), None
         if needs_teacher:
-            evidence = self.evidence(rollout, rows)
-            teacher = teacher_view(self.pair, None if evidence is None else joined_evidence(evidence, device), device)
+            evidence, pair = self.evidence(rollout, rows), self.pair.of(rollout.route(rows))
+            teacher = teacher_view(pair, None if evidence is None else joined_evidence(evidence, device), device)
         weight_N = self.objective.weights(response_tokens(rollout, rows, device), teacher).cpu()
-        if rollout.masks:
-            weight_N = weight_N * torch.cat(rollout.masks)
-        return self.objective.reduced(weight_N.split([len(ids) for ids in rollout.response_ids]))
-
-
-def adamw(student: nn.Module, config: RunConfig) -> AdamW:
-    """AdamW over the student; matrices decay, biases and norms do not.
-
-    On a CPU in one pass over each weight, six times faster. On other devices that form would keep its step there.
-    """
-    settings = config.train
-    matrices = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() >= 2]
-    vectors = [parameter for parameter in student.parameters() if parameter.requires_grad and parameter.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=all(parameter.device.type == "cpu" for parameter in student.parameters()) or None,
-    )
+        return torch.split(weight_N, [len(rollout.response_ids[row]) for row in rows])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -13,27 +14,31 @@ from skd.check.prompts import longest_responses
 from skd.config import (
     AdapterOffTeacher,
     AverageTeacher,
-    DataConfig,
+    RoutedTeacher,
     RunConfig,
     ServerTeacher,
     StudentTeacher,
     TeacherConfig,
     TeacherModel,
+    TrainConfig,
 )
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
 from skd.engines import VllmServer, server_of
-from skd.errors import ConfigError, Problem
+from skd.errors import ConfigError, DataError, Problem
 from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
-from skd.train.run import Run, adamw
-from skd.train.spread import MakeLoss, Replicated, Sharded, Spread
+from skd.train.fsdp import Sharded
+from skd.train.run import Run
+from skd.train.scale import loss_scaler
+from skd.train.spread import MakeLoss, Replicated, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
-from skd.types import Prompts
+from skd.train.zero import Zero
+from skd.types import Prompts, by_route
 
 __all__ = ["PromptSource", "prepare", "prepare_prompts"]
 
@@ -53,9 +58,10 @@ def prepare(
 
     Raises DataError, ModelError or RemoteError for what cannot be used; rows are read before weights.
     """
-    train_rows, validation_rows = _rows(config.data, prompts, validation)
+    spread_over = _spread(config)
+    train_rows, validation_rows = _rows(config, prompts, validation)
     objective = build_objective(config.objective)
-    without_teacher = config.teacher is None if pair is None else pair.engine is None
+    without_teacher = config.teacher is None if pair is None else not pair.engines
     if without_teacher:
         stored = [rows for rows in (train_rows, validation_rows) if isinstance(rows, StoredResponses)]
         require_evidence(objective, stored)
@@ -75,7 +81,7 @@ def prepare(
     def loss_of(learner: Pair) -> StudentLoss:
         return StudentLoss(learner, objective, config.train.precision)
 
-    spread = _spread(config)(pair, loss_of, accelerator)
+    spread = spread_over(pair, loss_of, config.train, accelerator)
     # At another temperature than the rollout's the two log-probs could not be compared.
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
     # Stored evidence cannot be computed again.
@@ -92,23 +98,28 @@ def prepare(
         accelerator=accelerator,
         spread=spread,
         loss=loss_of(pair),
-        optimizer=adamw(spread.learner.student, config),
+        scaler=loss_scaler(config.train.precision, accelerator.device),
     )
 
 
-def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, Accelerator], Spread]:
-    if config.train.sharding == "none":
+def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, TrainConfig, Accelerator], Spread]:
+    sharding = config.train.sharding
+    if sharding == "none":
         return Replicated.over
     if not is_initialized():
-        found = f"is {config.train.sharding}, and there is one process"
-        remedy = "start several with torchrun, or write none"
+        found, remedy = f"is {sharding}, and there is one process", "start several with torchrun, or write none"
         raise ConfigError(Problem("SKD-P09", "train.sharding", found, remedy))
-    return Sharded.over
+    if sharding == "fsdp2":
+        return Sharded.over
+    if find_spec("deepspeed") is None:
+        found, remedy = f"is {sharding}, and DeepSpeed is not installed", "pip install 'skd[deepspeed]', or write fsdp2"
+        raise ConfigError(Problem("SKD-P09", "train.sharding", found, remedy))
+    return Zero.over
 
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
     """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
-    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row)
+    (rows,) = open_sets(config.data, config.data.train, teacher=_routed(config))
     pair = pair or _load(config, accelerator)
     prompts = _encoded(config, pair, rows)
     _require_fitting(config, pair, prompts)
@@ -116,21 +127,42 @@ def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | No
 
 
 def _rows(
-    data: DataConfig, prompts: PromptSource | None, validation: PromptSource | None
+    config: RunConfig, prompts: PromptSource | None, validation: PromptSource | None
 ) -> tuple[PromptSource, PromptSource | None]:
     """Training and validation rows: those given, else those that the configuration names."""
+    data = config.data
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
-    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row)
+    train, held_out = open_sets(data, *wanted, teacher=_routed(config))
     if isinstance(train, list) and isinstance(held_out, list):
         tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation
 
 
+def _routed(config: RunConfig) -> RoutedTeacher | None:
+    return config.teacher if isinstance(config.teacher, RoutedTeacher) else None
+
+
 def _require_fitting(config: RunConfig, pair: Pair, prompts: Prompts | None) -> None:
-    """Every prompt fits the context with its longest response: said now, not at the step that would meet it."""
+    """Every prompt has a teacher, and fits the context with its longest response: said now, not at the step that would
+    meet it."""
     if prompts is None:
         return
-    require_prompts(prompts, longest_responses(config, prompts), pair.context, pair.vocab_size)
+    _require_routes(pair, prompts)
+    for route, index in by_route(prompts.routes, len(prompts)):
+        read = prompts if route is None else prompts.select(index)
+        require_prompts(read, longest_responses(config, read), pair.of(route).context, pair.vocab_size)
+
+
+def _require_routes(pair: Pair, prompts: Prompts) -> None:
+    """Raises DataError (SKD-D04) for prompts that name none of several teachers."""
+    if not pair.routes:
+        return
+    routes = prompts.routes or [""] * len(prompts)
+    lost = [i for i, route in enumerate(routes) if route not in pair.routes]
+    if lost:
+        found = f"{len(lost)} prompts name no teacher of the pair, first {prompts.sample_ids[lost[0]]}: "
+        found += f"{routes[lost[0]]!r}, expected one of {', '.join(map(repr, pair.routes))}"
+        raise DataError(Problem("SKD-D04", "prompts", found, "give each its teacher in Prompts.routes"))
 
 
 def _checkpoint_activations(student: PreTrainedModel) -> None:
@@ -157,8 +189,12 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
     )
 
 
-def _other_teacher(teacher: TeacherConfig | None) -> OwnTeacher | VllmServer | None:
+def _other_teacher(
+    teacher: TeacherConfig | None,
+) -> OwnTeacher | VllmServer | Mapping[str, TeacherModel | VllmServer] | None:
     match teacher:
+        case RoutedTeacher(by=by):
+            return {name: server_of(one) if isinstance(one, ServerTeacher) else one for name, one in by.items()}
         case ServerTeacher():
             return server_of(teacher)
         case StudentTeacher():

@@ -10,9 +10,14 @@ from typing import Any
 
 from skd.faults import point
 
-__all__ = ["Interrupted", "StopSignal"]
+__all__ = ["Interrupted", "StopSignal", "in_a_round"]
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def in_a_round() -> None:
+    """A round of the sampler begins."""
+    point("round")
 
 
 class Interrupted(Exception):
@@ -52,7 +57,7 @@ class StopSignal:
 
     def check(self) -> None:
         """Raise Interrupted when a signal has arrived."""
-        point("round")
+        in_a_round()
         if self.number is not None:
             raise Interrupted(self.number)
 

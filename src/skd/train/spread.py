@@ -1,36 +1,36 @@
-"""How the student's training is spread over processes: whole in each, or in shards (FSDP2).
+"""How a run is spread over processes: whole in each (here), or in shards (``skd.train.fsdp``, ``skd.train.zero``).
 
-Sampling, validation, checkpoints and the export read ``pair.student``, which is whole in every process. What the
-optimiser updates is ``learner.student``: the same model, or one whose weights, gradients and moments are cut into
-shards and whose new weights are gathered into the whole one after each update.
+Sampling, validation, checkpoints and the export read ``pair.student``, inside ``whole``. What the optimiser updates is
+``learner.student``: the same model, or one whose weights, gradients and moments are cut into shards.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import AdamW
 
+from skd.config import TrainConfig
 from skd.models import Pair
 from skd.train.batch import StudentLoss
+from skd.train.optimizer import adamw, set_lr
+from skd.train.tensors import optimizer_tensors, restore_optimizer
 
-__all__ = ["MakeLoss", "Replicated", "Sharded", "Spread"]
+__all__ = ["MakeLoss", "Replicated", "Spread", "gradients_of", "on_main"]
 
 MakeLoss = Callable[[Pair], StudentLoss]
 
 
 class Spread(Protocol):
-    """See the module docstring."""
+    """See the module docstring. Every process must call each method, in the same order."""
 
     @property
     def learner(self) -> Pair:
@@ -42,32 +42,44 @@ class Spread(Protocol):
         """The learner's loss in the wrapper that brings gradients together."""
         ...
 
+    @property
+    def optimizer(self) -> AdamW:
+        """Of the learner's student, or of its shards in this process."""
+        ...
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside, the student and the teacher of the run's pair are whole and up to date in every process."""
+        ...
+
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
         """Around the forward and backward of one micro-batch; ``last`` of its step."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss, averaged over the processes."""
+        ...
+
+    def gradients(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole gradient of each trained weight that has one."""
         ...
 
     def grad_norm(self) -> float:
         """Of all gradients, over all processes."""
         ...
 
-    def clip(self, clip_norm: float, grad_norm: float) -> None:
-        """Scale the gradients down to a norm of ``clip_norm``."""
+    def update(self, lr: float, grad_norm: float) -> None:
+        """Clip the gradients, take the optimiser's step, and bring what follows the student up to date."""
         ...
 
-    def updated(self) -> None:
-        """Bring the whole student, and what follows it, up to date."""
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's state without shards, as ``skd.train.tensors.optimizer_tensors`` gives it.
+
+        Processes but the main one may get none of it.
+        """
         ...
 
-    def reloaded(self) -> None:
-        """Take over the weights of the whole student."""
-        ...
-
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the optimiser without shards. Every process must call it."""
-        ...
-
-    def like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
-        """A copy of a whole tensor that lies where ``parameter`` lies, cut as it is."""
+    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
+        """Take over the weights of the pair's student, inside ``whole``, and ``moments``. Raises CheckpointError."""
         ...
 
 
@@ -77,111 +89,66 @@ class Replicated:
 
     learner: Pair
     module: nn.Module
+    optimizer: AdamW
     accelerator: Accelerator
+    clip_norm: float | None
 
     @classmethod
-    def over(cls, pair: Pair, make_loss: MakeLoss, accelerator: Accelerator) -> Replicated:
+    def over(cls, pair: Pair, make_loss: MakeLoss, settings: TrainConfig, accelerator: Accelerator) -> Replicated:
         """The pair itself learns."""
-        return cls(pair, accelerator.prepare_model(make_loss(pair)), accelerator)
+        module = accelerator.prepare_model(make_loss(pair))
+        return cls(pair, module, adamw(pair.student, settings), accelerator, settings.clip_norm)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """They always are."""
+        return nullcontext()
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
         """Only the last backward of a step averages."""
         context: AbstractContextManager[object] = nullcontext() if last else self.accelerator.no_sync(self.module)
         return context
 
-    def grad_norm(self) -> float:
-        """They are equal in every process."""
-        return float(get_total_norm(_gradients(self.learner.student)))
-
-    def clip(self, clip_norm: float, grad_norm: float) -> None:
+    def backward(self, loss: Tensor) -> None:
         """By torch."""
-        clip_grads_with_norm_(self.learner.student.parameters(), clip_norm, torch.tensor(grad_norm))
+        loss.backward()
 
-    def updated(self) -> None:
-        """The whole student is the one that was updated."""
+    def gradients(self) -> Iterator[tuple[str, Tensor]]:
+        """They are equal in every process."""
+        return gradients_of(self.learner.student)
+
+    def grad_norm(self) -> float:
+        """By torch."""
+        return float(get_total_norm([gradient for _, gradient in self.gradients()]))
+
+    def update(self, lr: float, grad_norm: float) -> None:
+        """By torch."""
+        if self.clip_norm is not None:
+            clip_grads_with_norm_(self.learner.student.parameters(), self.clip_norm, torch.tensor(grad_norm))
+        set_lr(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.learner.updated()
 
-    def reloaded(self) -> None:
-        """Nothing to do."""
+    def moments(self) -> dict[str, Tensor]:
+        """As they are."""
+        return optimizer_tensors(self.optimizer, self.learner.student)
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """They are."""
-        return dict(tensors)
-
-    def like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
-        """On its device."""
-        return tensor.to(parameter.device, copy=True)
+    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
+        """The weights are there."""
+        restore_optimizer(self.optimizer, self.learner.student, moments, source)
 
 
-@dataclass(frozen=True)
-class Sharded:
-    """Weights, gradients and moments of the learner in as many shards as there are processes (FSDP2, Zhao et al., 2023,
-    arXiv 2304.11277; torch.distributed.fsdp.fully_shard). One layer is gathered at a time, in forward and backward."""
-
-    pair: Pair
-    learner: Pair
-    module: nn.Module
-
-    @classmethod
-    def over(cls, pair: Pair, make_loss: MakeLoss, accelerator: Accelerator) -> Sharded:
-        """A sharded copy of the pair's student learns."""
-        student = copy.deepcopy(pair.student)
-        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        units = set(student._no_split_modules or ())
-        for layer in [module for module in student.modules() if type(module).__name__ in units]:
-            fully_shard(layer, mesh=mesh)
-        learner = replace(pair, student=student)
-        # The loss is the root, so that embeddings and head are gathered for as long as body, head and loss run.
-        loss = make_loss(learner)
-        fully_shard(loss, mesh=mesh)
-        return cls(pair, learner, loss)
-
-    def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
-        """Every backward sums: gradients that wait for others would have to be kept whole."""
-        return nullcontext()
-
-    def grad_norm(self) -> float:
-        """Over the shards of all processes."""
-        norm = get_total_norm(_gradients(self.learner.student))
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-    def clip(self, clip_norm: float, grad_norm: float) -> None:
-        """As torch does."""
-        factor = min(clip_norm / (grad_norm + 1e-6), 1.0)
-        for gradient in _gradients(self.learner.student):
-            gradient.mul_(factor)
-
-    @torch.no_grad()
-    def updated(self) -> None:
-        """Gather the new weights."""
-        whole = dict(self.pair.student.named_parameters())
-        for name, parameter in self.learner.student.named_parameters():
-            if parameter.requires_grad:
-                whole[name].copy_(_full(parameter))
-        self.pair.updated()
-
-    @torch.no_grad()
-    def reloaded(self) -> None:
-        """Each process takes its shards."""
-        whole = dict(self.pair.student.named_parameters())
-        for name, parameter in self.learner.student.named_parameters():
-            parameter.copy_(self.like(whole[name], parameter))
-
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gathered."""
-        return {name: _full(tensor) for name, tensor in tensors.items()}
-
-    def like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
-        """This process's shard of it."""
-        assert isinstance(parameter, DTensor)
-        tensor = tensor.detach().to(parameter.device)
-        # No data come from another process: the whole tensor is in each.
-        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+def gradients_of(student: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and gradient, as it lies in this process, of each weight that has one."""
+    for name, parameter in student.named_parameters():
+        if parameter.grad is not None:
+            yield name, parameter.grad
 
 
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _gradients(student: nn.Module) -> list[Tensor]:
-    return [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
+def on_main(tensors: Iterable[tuple[str, Tensor]], accelerator: Accelerator) -> dict[str, Tensor]:
+    """Tensors that all processes gather together, kept by the main one only, in the CPU's memory."""
+    kept = {}
+    for name, tensor in tensors:
+        if accelerator.is_main_process:
+            kept[name] = tensor.cpu()
+    return kept

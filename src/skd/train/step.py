@@ -15,16 +15,17 @@ from torch import Tensor
 from skd.data.batching import micro_batches
 from skd.data.order import batch_at
 from skd.faults import point
-from skd.policies import RolloutKey
+from skd.policies import RolloutKey, rolled_out
 from skd.sampling.clock import Clock
 from skd.train.batch import collate
 from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
 from skd.train.positions import positions
 from skd.train.run import Run
+from skd.train.scale import overflowed, refuse_smallest
 from skd.train.schedule import lr_factor
 from skd.train.split import padding, peak_mb, split_of_step
-from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout
+from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout, by_route
 
 __all__ = ["StepReport", "redo_step", "roll_out_step", "row_batches", "train_step"]
 
@@ -40,6 +41,8 @@ class StepReport:
     metrics: dict[str, float | int | None]
     positions: dict[str, list[int]]
     """Counts by response position; see ``skd.train.positions``."""
+    teachers: dict[str, dict[str, float | int | None]]
+    """Responses, tokens and acceptance of each of several teachers, by name."""
     rollout: Rollout
     """The responses of this rank."""
     epochs: list[int]
@@ -82,28 +85,36 @@ def train_step(run: Run, step: int) -> StepReport:
     sampled = time.perf_counter()
 
     clock = Clock(run.accelerator.device)
-    with memory_faults(step, "the student learns", _sizes(rollout)):
+    with memory_faults(step, "the student learns", _sizes(rollout)), run.recomputing():
         metrics, grad_norm = _gradients(run, step, rollout, clock)
-    refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
-    if settings.clip_norm is not None:
-        run.spread.clip(settings.clip_norm, grad_norm)
-    factor = lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.lr * factor
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    run.spread.updated()
+    overflow = overflowed(run)
+    refuse_nonfinite(run, step, metrics["loss"], 0.0 if overflow else grad_norm, rollout)
+    if overflow:
+        refuse_smallest(run, step, metrics["loss"], rollout)
+    lr = settings.lr * lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
+    point("update")
+    metrics |= _update(run, lr, grad_norm, overflow)
     point("step")
 
     clock.lap("optimiser")
     metrics |= _used(run, used)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
-    metrics |= {"grad_norm": grad_norm, "lr": settings.lr * factor, "peak_mb": peak_mb(run.accelerator.device)}
+    metrics |= {"grad_norm": None if overflow else grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
     metrics |= split | {"seconds_idle": max(0.0, ended - started - sum(split.values()))}
     metrics |= {"seconds_train": ended - sampled, "seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
-    return StepReport(metrics, positions(run, rollout), rollout, epochs, sample_ids)
+    return StepReport(metrics, positions(run, rollout), _by_teacher(run, rollout), rollout, epochs, sample_ids)
+
+
+def _update(run: Run, lr: float, grad_norm: float, overflow: bool) -> dict[str, float]:
+    """Let the optimiser take the gradients, unless they overflowed; returns the loss scale where there is one."""
+    if overflow:
+        run.optimizer.zero_grad(set_to_none=True)
+    else:
+        run.spread.update(lr, grad_norm)
+    run.scaler.update()
+    return {"loss_scale": run.scaler.get_scale()} if run.scaler.is_enabled() else {}
 
 
 def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dict[str, float | int | None], float]:
@@ -129,10 +140,11 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
                 loss = run.spread.module(batch)
                 clock.lap("forward")
                 # Times the ranks, because the wrapper averages gradients over them.
-                run.accelerator.backward(loss.loss * (run.world_size / total_weight))
+                run.spread.backward(run.scaler.scale(loss.loss * (run.world_size / total_weight)))
             clock.lap("backward")
             sums.add(loss, batch.tokens.author_N)
             point("backward")
+    run.scaler.unscale_(run.optimizer)
     metrics = _metrics(run, rollout, sums, total_weight) | {"padding": padding(rollout, batches)}
     return metrics, run.spread.grad_norm()
 
@@ -144,8 +156,15 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     gradients, to look at. No update is made. The bits are those of the step unless the sampler kept the teacher's
     evidence: that is computed again, which rounds otherwise.
     """
-    step, rollout = restored_dump(run, dump)
-    metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
+    with run.spread.whole():
+        step, rollout = restored_dump(run, dump)
+        scale = run.scaler.state_dict()
+        run.spread.reloaded({}, dump)
+        metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
+    if scale:
+        # Otherwise the scaler would not divide a second time.
+        run.scaler.update()
+        run.scaler.load_state_dict(scale)
     return float(metrics["loss"] or 0.0), grad_norm
 
 
@@ -158,8 +177,8 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     prompts = run.prompts.select(rows)
     key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
-    with run.interruptible(), memory_faults(step, "responses are sampled", sizes):
-        rollout = run.policy.rollout(run.pair, run.shard(prompts), key)
+    with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
+        rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
 
@@ -173,10 +192,14 @@ def _sizes(rollout: Rollout) -> dict[int, int]:
 
 
 def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
-    """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens."""
-    rows = [row for row, ids in enumerate(rollout.response_ids) if len(ids)]
-    lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
-    return [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+    """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens, each of one
+    teacher."""
+    batches = []
+    for _, rows in by_route(rollout.routes, len(rollout)):
+        rows = [row for row in rows if len(rollout.response_ids[row])]
+        lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
+        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+    return batches
 
 
 def _dropout_seed(seed: int, step: int, index: int, rank: int) -> int:
@@ -217,9 +240,23 @@ def _metrics(run: Run, rollout: Rollout, sums: _Sums, total_weight: float) -> di
     }
 
 
+def _by_teacher(run: Run, rollout: Rollout) -> dict[str, dict[str, float | int | None]]:
+    """Over all ranks."""
+    rows, judged = dict(by_route(rollout.routes, len(rollout))), rollout.stats.by_teacher
+    mine = {
+        name: [len(rows.get(name, ())), sum(len(rollout.response_ids[row]) for row in rows.get(name, ()))]
+        for name in run.pair.routes
+    }
+    counts = run.total([number for name in mine for number in (*mine[name], *judged.get(name, (0, 0)))]) if mine else []
+    return {
+        name: {"responses": int(responses), "tokens": int(tokens), "acceptance_rate": _ratio(kept, kept + replaced)}
+        for name, responses, tokens, kept, replaced in zip(mine, *(counts[i::4] for i in range(4)), strict=True)
+    }
+
+
 def _usage(run: Run) -> Mapping[str, int]:
-    engine = run.pair.engine
-    return {} if engine is None else engine.usage
+    used = [engine.usage for engine in run.pair.engines]
+    return {name: sum(usage.get(name, 0) for usage in used) for usage in used for name in usage}
 
 
 def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from skd.models import Pair
 
 __all__ = [
     "average_tensors",
+    "checked_moments",
     "optimizer_tensors",
     "restore_average",
     "restore_optimizer",
@@ -90,20 +91,27 @@ def restore_optimizer(
     Raises CheckpointError (SKD-K05) on a name that the model lacks, or half a state.
     """
     parameters = dict(student.named_parameters())
+    for name, saved in checked_moments(parameters, tensors, source):
+        parameter = parameters[name]
+        # AdamW keeps its step counter on the CPU, unless it is captured or fused on another device; ours is neither.
+        optimizer.state[parameter] = {
+            "step": saved["step"].clone(),
+            **{slot: like(saved[slot], parameter) for slot in ("exp_avg", "exp_avg_sq")},
+        }
+
+
+def checked_moments(
+    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Saved AdamW state as (name, slot -> tensor), one weight after the other; raises as ``restore_optimizer`` does."""
     saved = {name.partition(".")[2] for name in tensors}
     _require_same(
         {f"{slot}.{name}" for name in saved & set(parameters) for slot in _SLOTS}, set(tensors), source, "state"
     )
     for name in sorted(saved):
-        parameter = parameters[name]
-        moments = {slot: tensors[f"{slot}.{name}"] for slot in ("exp_avg", "exp_avg_sq")}
-        for moment in moments.values():
-            _require_shape(name, moment, parameter, source)
-        # AdamW keeps its step counter on the CPU, unless it is captured or fused on another device; ours is neither.
-        optimizer.state[parameter] = {
-            "step": tensors[f"step.{name}"].clone(),
-            **{slot: like(moment, parameter) for slot, moment in moments.items()},
-        }
+        for slot in ("exp_avg", "exp_avg_sq"):
+            _require_shape(name, tensors[f"{slot}.{name}"], parameters[name], source)
+        yield name, {slot: tensors[f"{slot}.{name}"] for slot in _SLOTS}
 
 
 def _require_same(found: set[str], expected: set[str], source: Path, what: str) -> None:

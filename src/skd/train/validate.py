@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skd.faults import point
-from skd.models import score
+from skd.models import Pair, score
 from skd.objectives import kl, log_probs
-from skd.policies import RolloutKey
+from skd.policies import RolloutKey, rolled_out
 from skd.train.batch import collate
 from skd.train.log import RunLog
 from skd.train.run import Run
 from skd.train.step import row_batches
-from skd.types import TEACHER, Head, Rollout
+from skd.types import TEACHER, Head, Rollout, by_route
 
 __all__ = ["VALIDATION_EPOCH", "pieces_of", "token_view", "validate"]
 
@@ -31,7 +31,8 @@ VIEWED_CANDIDATES = 5
 def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     """Loss, acceptance and replaced share under the run's policy and objective, over all ranks.
 
-    Logs the token view of the first 16 prompts of the main rank's share. Raises Interrupted when a signal arrives.
+    Called where the models are whole. Logs the token view of the first 16 prompts of the main rank's share. Raises
+    Interrupted when a signal arrives.
     """
     assert run.validation is not None
     point("validate")
@@ -39,7 +40,7 @@ def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     # Schedules and stages as they will be at the end: so that the losses of all validations compare.
     key = RolloutKey(run.config.train.known_seed, [VALIDATION_EPOCH] * len(prompts), 1.0, run.check)
     with run.interruptible():
-        rollout = run.policy.rollout(run.pair, prompts, key)
+        rollout = rolled_out(run.policy, run.pair, prompts, key)
     weights, total_weight = run.token_weights(rollout)
     loss = 0.0
     for rows in row_batches(rollout, run.config.train.micro_batch_tokens):
@@ -76,16 +77,24 @@ def token_view(run: Run, rollout: Rollout, step: int) -> dict[str, Any]:
     budget = run.config.train.micro_batch_tokens
     pair = run.pair
     student_hidden = score(pair.student, viewed.prompt_ids, viewed.response_ids, budget)
-    teacher_hidden = None
-    if pair.teacher is not None:
-        kept = [states for states in viewed.evidence or () if isinstance(states, Tensor)]
-        teacher_hidden = kept or score(pair.teacher, viewed.read_by_teacher, viewed.response_ids, budget)
+    teacher_hidden: list[Tensor | None] = [None] * len(viewed)
+    for route, group in by_route(viewed.routes, len(viewed)):
+        for row, states in zip(group, _teacher_hidden(pair.of(route), viewed.select(group), budget), strict=False):
+            teacher_hidden[row] = states
     responses = []
-    for row in range(len(viewed)):
+    for row, known in enumerate(teacher_hidden):
         student_logp = _log_probs(pair.student_head(), student_hidden[row])
-        teacher_logp = None if teacher_hidden is None else _log_probs(pair.teacher_head(), teacher_hidden[row])
+        teacher_logp = None if known is None else _log_probs(pair.of(viewed.route([row])).teacher_head(), known)
         responses.append(_viewed_response(pair.tokenizer, viewed, row, student_logp, teacher_logp))
     return {"format": 1, "step": step, "responses": responses}
+
+
+def _teacher_hidden(pair: Pair, viewed: Rollout, budget: int) -> list[Tensor]:
+    """Of responses of one teacher; none where it is not in this process."""
+    if pair.teacher is None:
+        return []
+    kept = [states for states in viewed.evidence or () if isinstance(states, Tensor)]
+    return kept or score(pair.teacher, viewed.read_by_teacher, viewed.response_ids, budget)
 
 
 def _log_probs(head: Head, hidden_LD: Tensor) -> Tensor:

@@ -80,23 +80,28 @@ class Watch:
 
     Args:
         gated: a gate judges the student's drafts; where none does, an acceptance of 0 or 1 is what was asked for.
+        look: gives the ``weights_mark`` of the student.
     """
 
     gated: bool
+    look: Callable[[], int]
     _lasted: dict[str, int] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
     _skipped: int = 0
     _responses: int = 0
     _steps: int = 0
-    _mark: int | None = None
+    _mark: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._mark = self.look()
 
     @staticmethod
-    def over(policy: Policy, student: nn.Module) -> Watch:
+    def over(policy: Policy, look: Callable[[], int]) -> Watch:
         """A watch over a run whose first step is to come."""
         gated = isinstance(policy, Interleaved) and policy.gate.drafts and policy.gate.judges
-        return Watch(gated, _mark=weights_mark(student))
+        return Watch(gated, look)
 
-    def step(self, step: int, metrics: Metrics, student: nn.Module) -> list[str]:
+    def step(self, step: int, metrics: Metrics) -> list[str]:
         """The warnings after a step, most often none. Raises DataError (SKD-D11) when too many responses are skipped.
 
         ``metrics`` are of all ranks, so that all of them stop or none.
@@ -106,16 +111,16 @@ class Watch:
         self._skipped += int(metrics["skipped"] or 0)
         self._responses += int(metrics["responses"] or 0)
         if self._steps == PATIENCE:
-            found += self._unmoved(step, student)
+            found += self._unmoved(step)
         if self._responses >= ENOUGH_RESPONSES and self._skipped > MOST_SKIPPED * self._responses:
             limit = f"more than {MOST_SKIPPED:.0%} is no training"
             remedy = "check the data, the end token and sampling.stop_strings; older checkpoints are untouched"
             raise DataError(Problem("SKD-D11", f"step {step}", f"{self._without_tokens()}; {limit}", remedy))
         return found
 
-    def end(self, step: int, student: nn.Module) -> list[str]:
+    def end(self, step: int) -> list[str]:
         """The warnings after the last step."""
-        found = self._unmoved(step, student) if self._steps else []
+        found = self._unmoved(step) if self._steps else []
         if self._skipped:
             text = f"{self._without_tokens()} and were skipped; check the data and the end token"
             found.append(f"warning[SKD-D11] step {step}: {text}")
@@ -133,8 +138,8 @@ class Watch:
             return []
         return self._once(sign.text, f"warning[{sign.code}] step {step}: for {sign.steps} steps now {sign.text}")
 
-    def _unmoved(self, step: int, student: nn.Module) -> list[str]:
-        if self._mark is None or weights_mark(student) != self._mark:
+    def _unmoved(self, step: int) -> list[str]:
+        if self.look() != self._mark:
             return []
         text = f"after {self._steps} steps no weight of the student has changed; raise train.lr, or check the loss"
         return self._once("unmoved", f"warning[SKD-T13] step {step}: {text}")

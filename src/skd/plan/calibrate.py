@@ -1,0 +1,130 @@
+"""The rates of this CPU, measured in some seconds: products, copies, started operations, passes over a vocabulary.
+
+Seconds are those of the processor, so that other programs do not count. Each is the least of some runs.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, chunked_loss
+from skd.objectives.divergences import ForwardKL
+from skd.plan.cost import LAUNCHES_OF_A_LAYER
+from skd.plan.machine import MachineConfig, RatesConfig
+from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.warp import Warp, draw, kth_largest
+from skd.types import STUDENT, Head
+
+__all__ = ["calibrated"]
+
+_FEW, _MANY = 8, 512
+"""Rows of the two products whose times give both rates."""
+_WIDTH, _INNER = 768, 2304
+_VOCABULARY = 32_768
+_TOKENS, _ROWS = 64, 16
+"""Tokens of a loss, rows of a round."""
+
+
+def calibrated() -> MachineConfig:
+    """This machine with the threads that torch has now; some 5 seconds."""
+    weights, products = zip(*(_products(dtype) for dtype in (torch.float32, torch.bfloat16)), strict=True)
+    stream = _stream()
+    per_logit = 4.0 / stream
+    return MachineConfig(
+        name="cpu",
+        source=f"measured with {torch.get_num_threads()} threads of {platform.machine()}, torch {torch.__version__}",
+        memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        weights_gbs=RatesConfig(float32=weights[0] / 1e9, bfloat16=weights[1] / 1e9),
+        stream_gbs=stream / 1e9,
+        tflops=RatesConfig(float32=products[0] / 1e12, bfloat16=products[1] / 1e12),
+        launch_us=1e6 * _layer() / LAUNCHES_OF_A_LAYER,
+        overlap=False,
+        loss_passes=_loss() / per_logit,
+        draw_passes=_draw() / per_logit,
+        judge_passes=_judge() / per_logit,
+    )
+
+
+def _least(run: Callable[[], Any], times: int = 4) -> float:
+    """CPU seconds of the quickest run after one that does not count."""
+    found = []
+    for _ in range(times + 1):
+        started = time.process_time()
+        run()
+        found.append(time.process_time() - started)
+    return min(found[1:])
+
+
+@torch.inference_mode()
+def _products(dtype: torch.dtype) -> tuple[float, float]:
+    """Bytes of weights a second, and operations a second: t = bytes / a + operations / b at two numbers of rows.
+
+    Half of the weights are a head, which is read more slowly than the small matrices of layers.
+    """
+    layers = [torch.randn(size, _WIDTH).to(dtype) for size in (*[_INNER] * 12, _VOCABULARY)]
+    count = sum(weight.numel() for weight in layers)
+
+    def seconds(rows: int) -> float:
+        states = torch.randn(rows, _WIDTH).to(dtype)
+        return _least(lambda: [linear(states, weight) for weight in layers])
+
+    few, many = seconds(_FEW), seconds(_MANY)
+    per_row = (many - few) / (_MANY - _FEW)
+    reading = max(few - _FEW * per_row, few / 10)
+    return count * layers[0].element_size() / reading, 2.0 * count / per_row
+
+
+def _stream() -> float:
+    """Bytes read and written a second by a copy that no cache holds."""
+    source = torch.randn(2**25)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _least(lambda: target.copy_(source))
+
+
+@torch.inference_mode()
+def _layer() -> float:
+    """Seconds of a layer that is too small for anything but its start to count."""
+
+    def forwards(layers: int) -> float:
+        config = LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2
+        )
+        body = CursorModel(LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None), 64, 1, 32)
+        ids, cursor = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([8])
+        return _least(lambda: [body.forward(ids, cursor, 16) for _ in range(10)]) / 10
+
+    return (forwards(12) - forwards(2)) / 10
+
+
+def _loss() -> float:
+    """Seconds for each logit of the loss with its gradient, heads too narrow for their products to count."""
+    hidden = torch.randn(_TOKENS, 8, requires_grad=True)
+    head = Head(torch.randn(_VOCABULARY, 8, requires_grad=True))
+    teacher: TeacherView = HiddenStates(torch.randn(_TOKENS, 8), Head(torch.randn(_VOCABULARY, 8)))
+    ids = torch.arange(_TOKENS)
+    tokens = ResponseTokens(ids, torch.full((_TOKENS,), STUDENT, dtype=torch.uint8), ids)
+    objective, weights = Objective(ForwardKL()), torch.ones(_TOKENS)
+    seconds = _least(
+        lambda: chunked_loss(hidden, head, tokens, weights, objective, teacher=teacher).loss.backward(), times=3
+    )
+    return seconds / (_TOKENS * _VOCABULARY)
+
+
+@torch.inference_mode()
+def _draw() -> float:
+    logits, noise = torch.randn(_ROWS, _VOCABULARY), torch.rand(_ROWS, dtype=torch.float64)
+    return _least(lambda: draw(Warp().log_probs(logits), noise)) / logits.numel()
+
+
+@torch.inference_mode()
+def _judge() -> float:
+    logits = torch.randn(_ROWS, _VOCABULARY)
+    return _least(lambda: kth_largest(logits, 25)) / logits.numel()
