@@ -142,7 +142,7 @@ def local(layout: Layout) -> Step:
 
 
 def gathered(layout: Layout) -> Step | None:
-    """The teacher in shards: gathered once where it fits whole, otherwise at every look. skd does not do this."""
+    """The teacher in shards: gathered once where it fits whole, as skd does, or at every look, which it does not do."""
     whole, teacher = local(layout), layout.models.teacher
     if layout.gpus == 1:
         return None
