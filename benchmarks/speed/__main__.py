@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.speed.machine import described
@@ -32,8 +34,11 @@ def main() -> None:
     store = Store.opened(options.json, plan.name)
     done = set() if options.again else set(store.results)
 
+    started = time.monotonic()
+
     def wanted(name: str) -> bool:
-        return name not in done and (options.only is None or name in options.only)
+        late = time.monotonic() - started > 60 * options.minutes
+        return not late and name not in done and (options.only is None or name in options.only)
 
     with tempfile.TemporaryDirectory() as directory:
         for table in plan.tables(Path(directory), wanted):
@@ -48,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, help="write everything measured to this file, table by table")
     parser.add_argument("--only", nargs="+", help="only these tables")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further table after so long")
     parser.add_argument("--again", action="store_true", help="also tables that the file has already")
     return parser.parse_args()
 

@@ -22,11 +22,13 @@ class Store:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @staticmethod
-    def opened(path: Path | None, plan: str) -> Store:
-        """With what the file has; a file of another plan is refused."""
-        if path is None or not path.exists():
+    def opened(path: Path | None, plan: str | None) -> Store:
+        """With what the file has; a file of another plan is refused, unless None takes any."""
+        if plan is not None and (path is None or not path.exists()):
             return Store(path, plan)
+        assert path is not None
         values = json.loads(path.read_text())
+        plan = plan or values["plan"]
         if values["plan"] != plan:
             raise SystemExit(f"{path} is of the plan {values['plan']}; name another file")
         return Store(path, plan, values["tables"])

@@ -54,6 +54,7 @@ _HARMLESS = (
     "models.*.path",
     "data.train*",
     "data.on_bad_row",
+    "data.on_empty",
     "data.on_leak",
     # What is shown and kept.
     "hub*",

@@ -81,7 +81,7 @@ ONE_PROBLEM = [
     ),
     (
         "train: {precision: 16}",
-        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16; write fp32",
+        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16, fp16; write fp32",
     ),
     # What YAML reads as something else, and wrong kinds of value (C06)
     (
@@ -241,6 +241,11 @@ WITHOUT_BASE = [
         "method: sft\nstudent: s\ndata: {train: x}\ntrain: {sharding: fsdp2, offload: true}\n",
         "C10] train.yaml:4: train.offload is true, and train.sharding is fsdp2, whose shards stay on the device; write "
         "train.sharding: zero3 or zero2, or leave offload out",
+    ),
+    (
+        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {precision: fp16, sharding: fsdp2}\n",
+        "C10] train.yaml:4: train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding "
+        "cuts them; write train.precision: bf16, or train.sharding: none",
     ),
     (
         "method: sft\nstudent: s\ndata:\n  train: x\n  teacher_prompt: '{prompt}'\n",

@@ -1,6 +1,7 @@
 """The config file: typed, checked as a whole before anything is spent, and saved with the run."""
 
 from skd.config.dump import config_digest, dump_config
+from skd.config.idle import idle_problems, idle_saves
 from skd.config.load import Reading, Sections, config_of, load_config, read_config
 from skd.config.methods import ALIASES, METHODS, Method, methods_table
 from skd.config.models import (
@@ -61,6 +62,8 @@ __all__ = [
     "config_digest",
     "config_of",
     "dump_config",
+    "idle_problems",
+    "idle_saves",
     "load_config",
     "methods_table",
     "read_config",

@@ -129,8 +129,8 @@ class TrainConfig(Section):
     student's weights whole)."""
     offload: Flag = False
     """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training forward; master weights are float32 in both."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the training forward; master weights are float32 in all. fp16 scales the loss as it goes."""
     validate_every: Count | None = 100
     """Steps between validations; null for the last step only."""
     validation_prompts: Count = 64
@@ -142,8 +142,7 @@ class TrainConfig(Section):
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
     rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
-    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
-    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
+    """Of several processes, how long one that others wait for may make no progress (a round, a micro-batch, a file)."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 
@@ -203,11 +202,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if found := contradictions(self._given()):
+        if found := contradictions(self.given()):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """As plain data, without the sections that are the method's own, so that a message can name the method."""
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}

@@ -17,7 +17,7 @@ from skd.check.pair import check_pair
 from skd.check.prompts import check_prompts
 from skd.check.report import Part, require
 from skd.check.rows import check_rows
-from skd.config import RunConfig, ServerTeacher, load_config
+from skd.config import RoutedTeacher, RunConfig, ServerTeacher, load_config
 from skd.errors import ConfigError, Problem
 from skd.plan.cost import Cost, step_cost
 from skd.plan.knobs import Gain, gains, ms_per_token
@@ -111,6 +111,9 @@ def _read(config: RunConfig) -> tuple[Prompts, Mapping[str, Shape], Built]:
     if isinstance(config.teacher, ServerTeacher):
         remedy = "plan with teacher.path and read the line of the vLLM server"
         raise ConfigError(Problem("SKD-L01", "teacher", "is on a server, which does not tell its size", remedy))
+    if isinstance(config.teacher, RoutedTeacher):
+        remedy = "plan with one after the other: teacher=PATH"
+        raise ConfigError(Problem("SKD-L01", "teacher.by", "is several teachers, and a plan is of one", remedy))
     data, parts = Part("data"), list[Part]()
     sets = check_rows(data, config.data, config.train.batch_size)
     parts.append(data)

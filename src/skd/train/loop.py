@@ -273,6 +273,7 @@ def _first_state(run: Run) -> TrainState:
         provenance=run.pair.provenance,
         versions=versions(),
         validation_pending=run.validation is not None,
+        loss_scale=run.scaler.state_dict(),
     )
 
 
@@ -291,8 +292,11 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
         moments = restore_average(run.pair, moments, checkpoint)
         run.spread.reloaded(moments, checkpoint)
         run.pair.sync()
+    if state.loss_scale:
+        run.scaler.load_state_dict(state.loss_scale)
     return replace(
         now,
+        loss_scale=run.scaler.state_dict(),
         step=state.step,
         samples_trained=state.samples_trained,
         epoch=state.epoch,
@@ -312,7 +316,12 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
     trained = state.samples_trained + settings.batch_size
     pending = run.validation is not None and _due(settings.validate_every, step, step == run.total_steps)
     return replace(
-        state, step=step, samples_trained=trained, epoch=trained / len(run.prompts), validation_pending=pending
+        state,
+        step=step,
+        samples_trained=trained,
+        epoch=trained / len(run.prompts),
+        validation_pending=pending,
+        loss_scale=run.scaler.state_dict(),
     )
 
 

@@ -34,6 +34,7 @@ from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.fsdp import Sharded
 from skd.train.run import Run
+from skd.train.scale import loss_scaler
 from skd.train.spread import MakeLoss, Replicated, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.train.zero import Zero
@@ -97,6 +98,7 @@ def prepare(
         accelerator=accelerator,
         spread=spread,
         loss=loss_of(pair),
+        scaler=loss_scaler(config.train.precision, accelerator.device),
     )
 
 
@@ -117,7 +119,7 @@ def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, TrainConfig, Acceler
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
     """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
-    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row, teacher=_routed(config))
+    (rows,) = open_sets(config.data, config.data.train, teacher=_routed(config))
     pair = pair or _load(config, accelerator)
     prompts = _encoded(config, pair, rows)
     _require_fitting(config, pair, prompts)
@@ -130,7 +132,7 @@ def _rows(
     """Training and validation rows: those given, else those that the configuration names."""
     data = config.data
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
-    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row, teacher=_routed(config))
+    train, held_out = open_sets(data, *wanted, teacher=_routed(config))
     if isinstance(train, list) and isinstance(held_out, list):
         tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation
