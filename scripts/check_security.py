@@ -1,9 +1,10 @@
 """Security rules that can be read off the syntax tree; SECURITY.md says what they defend.
 
 No pickle, no evaluation of text, no shell, no code loaded by a name from outside, safetensors only, TLS verified, every
-network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal; in the
-package itself, files are written and connections are made in few places. A place that
-needs an exception stands in EXCEPTIONS with its reason; one that no longer needs it is a finding too.
+network call with a time limit, no open port, HTML escaped, no archive unpacked, no time limit by signal, no key in a
+text, no telemetry; in the package itself, files are written, connections are made, keys are read and text is shown
+unescaped in few places, and none where a module is imported. Of whole files: oldest versions, templates, SECURITY.md.
+A place that needs an exception stands in EXCEPTIONS with its reason; one that no longer needs it is a finding too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from itertools import chain
 from pathlib import Path
 
 from scripts.findings import ROOT, Finding, finish, parse, python_files
+from scripts.security_files import check_files
+from scripts.security_nodes import dotted, keyword, of_everything, of_the_package
 
 __all__ = ["EXCEPTIONS", "check", "check_source"]
 
@@ -32,7 +35,24 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("src/skd/rendering.py", "write"): "the pipe to the parent",
     ("src/skd/text.py", "write"): "the other writer: beside, then renamed",
     ("src/skd/train/log.py", "write"): "a log: appended, repaired when the run is resumed",
+    ("src/skd/engines/child.py", "write"): "what a child says, in a private directory that goes with it",
     ("src/skd/engines/transport.py", "network"): "the one client of a teacher's server",
+    ("scripts/security_nodes.py", "telemetry"): "the table of this rule",
+    ("src/skd/compare/command.py", "terminal"): "a table of names that the plan limits to letters, digits, _, - and .",
+    ("src/skd/config/credentials.py", "secret"): "reads all keys to take them out of messages",
+    ("src/skd/engines/transport.py", "secret"): "SKD_TEACHER_TOKEN, for the header of each request",
+    ("src/skd/evaluate/code.py", "secret"): "the names are those of a table in the same file, without keys",
+    ("src/skd/hub.py", "secret"): "HF_TOKEN, for the client of the Hub",
+    ("src/skd/live.py", "terminal"): "skd.display makes each piece visible",
+    ("src/skd/quickstart/story.py", "terminal"): "numbers and texts of its own, and the path that the user gave",
+    ("src/skd/train/launched.py", "secret"): "variables of accelerate, named beside the call, without keys",
+    ("src/skd/train/meeting.py", "secret"): "four variables of the launcher, named beside the call",
+    ("src/skd/rendering.py", "secret"): "hands on all but the keys",
+    ("src/skd/report/page.py", "markup"): "style and script of the package, and JSON with < escaped",
+    ("src/skd/report/plots.py", "markup"): "written by ElementTree, which escapes",
+    ("src/skd/train/progress.py", "terminal"): "plain text is made visible here; rich text is where it is made",
+    ("src/skd/train/trackers.py", "secret"): "whether WANDB_API_KEY is there",
+    ("trust/fuzz.py", "secret"): "a planted key",
     ("trust/fuzz.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",
     ("src/skd/rendering.py", "alarm"): "no handler is set: the kernel ends the child, whatever it is doing",
 }
@@ -126,19 +146,6 @@ def _aliases(tree: ast.AST) -> dict[str, str]:
     return names
 
 
-def _dotted(node: ast.AST, aliases: Mapping[str, str]) -> str:
-    """The full dotted name of an expression; what is not a plain name becomes ``?``."""
-    if isinstance(node, ast.Name):
-        return aliases.get(node.id, node.id)
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value, aliases)}.{node.attr}"
-    return "?"
-
-
-def _keyword(call: ast.Call, name: str) -> ast.expr | None:
-    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
-
-
 def _is_literal(node: ast.expr | None, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
@@ -154,17 +161,17 @@ def _banned(name: str) -> Iterator[tuple[str, str]]:
 
 def _options(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
     """Keyword values that no call may have."""
-    if (shell := _keyword(call, "shell")) is not None and not _is_literal(shell, False):
+    if (shell := keyword(call, "shell")) is not None and not _is_literal(shell, False):
         yield "shell", f"shell= {_SHELL}"
-    if (verify := _keyword(call, "verify")) is not None and _is_literal(verify, False):
+    if (verify := keyword(call, "verify")) is not None and _is_literal(verify, False):
         yield "tls", "verify=False accepts any certificate; leave it out"
-    pickled = _keyword(call, "allow_pickle")
+    pickled = keyword(call, "allow_pickle")
     if pickled is not None and not _is_literal(pickled, False):
         yield "pickle", f"allow_pickle {_PICKLE}"
-    weights_only = _keyword(call, "weights_only")
+    weights_only = keyword(call, "weights_only")
     if weights_only is not None:
         yield "pickle", f"weights_only belongs to a call that {_PICKLE}"
-    remote = _keyword(call, "trust_remote_code")
+    remote = keyword(call, "trust_remote_code")
     if remote is not None and not _is_literal(remote, False):
         yield "remote-code", f"{name} may run code of a model repository; write trust_remote_code=False"
 
@@ -172,17 +179,17 @@ def _options(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
 def _loading(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
     """What calls that load models, tokenizers and data must say."""
     owner, _, last = name.rpartition(".")
-    if last in _REMOTE_CODE and _keyword(call, "trust_remote_code") is None:
+    if last in _REMOTE_CODE and keyword(call, "trust_remote_code") is None:
         yield "remote-code", f"{last} without trust_remote_code asks or runs; write trust_remote_code=False"
     is_model = owner.rpartition(".")[2].endswith(_MODEL_ENDINGS) or "AutoModel" in owner
-    if last == "from_pretrained" and is_model and not _is_literal(_keyword(call, "use_safetensors"), True):
+    if last == "from_pretrained" and is_model and not _is_literal(keyword(call, "use_safetensors"), True):
         yield "safetensors", "a model without use_safetensors=True may come from pickle; write it"
 
 
 def _network(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
     owner, _, last = name.rpartition(".")
     request = owner in {"requests", "httpx"} and last in _HTTP_VERBS
-    timeout = _keyword(call, "timeout")
+    timeout = keyword(call, "timeout")
     if (request or name in _WAITING) and (timeout is None or _is_literal(timeout, None)):
         yield "timeout", f"{name} can wait for ever; pass timeout="
 
@@ -212,7 +219,7 @@ def _template(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
         "SandboxedEnvironment",
     }:
         return
-    escape = _keyword(call, "autoescape")
+    escape = keyword(call, "autoescape")
     if not (_is_literal(escape, True) or (isinstance(escape, ast.Call) and "select_autoescape" in ast.unparse(escape))):
         yield "autoescape", f"{name} puts text into HTML unescaped; write autoescape=True"
 
@@ -226,14 +233,14 @@ def _writing(call: ast.Call, name: str) -> Iterator[tuple[str, str]]:
     """Files of the package are written whole, by skd.text or skd.files."""
     owner, _, last = name.rpartition(".")
     direct = last in {"write_text", "write_bytes"} and bool(owner) and not name.startswith("skd.")
-    modes = [node.value for node in (*call.args, _keyword(call, "mode")) if isinstance(node, ast.Constant)]
+    modes = [node.value for node in (*call.args, keyword(call, "mode")) if isinstance(node, ast.Constant)]
     opened = last in {"open", "fdopen"} and any(map(_writes, modes[:2]))
     if direct or opened:
         yield "write", f"{name} may leave half a file, or follow a link; use skd.text.write_text or skd.files"
 
 
 def _in_call(call: ast.Call, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    name = _dotted(call.func, aliases)
+    name = dotted(call.func, aliases)
     yield from _banned(name)
     yield from _options(call, name)
     yield from _loading(call, name)
@@ -256,7 +263,7 @@ def _in_import(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
 
 
 def _in_attribute(node: ast.Attribute, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    name = _dotted(node, aliases)
+    name = dotted(node, aliases)
     if name.startswith("yaml.") and node.attr in _UNSAFE_LOADERS:
         yield "yaml", f"{name} builds Python objects; use yaml.SafeLoader"
     if name == "ssl.CERT_NONE":
@@ -272,7 +279,7 @@ def _in_assignment(node: ast.Assign) -> Iterator[tuple[str, str]]:
 def _in_package(node: ast.AST, aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """What the package does in few places only."""
     if isinstance(node, ast.Call):
-        yield from _writing(node, _dotted(node.func, aliases))
+        yield from _writing(node, dotted(node.func, aliases))
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         for module in modules:
@@ -300,8 +307,9 @@ def check_source(relative: str, tree: ast.AST) -> list[Finding]:
             found = _in_assignment(node)
         elif isinstance(node, ast.Constant):
             found = _in_constant(node)
+        found = chain(found, of_everything(node))
         if relative.startswith("src/"):
-            found = chain(found, _in_package(node, aliases))
+            found = chain(found, _in_package(node, aliases), of_the_package(relative, node, aliases))
         findings += [Finding(relative, getattr(node, "lineno", 1), rule, message) for rule, message in found]
     return findings
 
@@ -319,4 +327,5 @@ def check(root: Path, exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS) ->
 
 
 if __name__ == "__main__":
-    sys.exit(finish("check_security", *check(ROOT)))
+    found, checked = check(ROOT)
+    sys.exit(finish("check_security", [*found, *check_files(ROOT)], checked))

@@ -13,6 +13,7 @@ from skd.models import Pair
 from skd.policies import Interleaved, Policy, RolloutKey, Student
 from skd.train import loop
 from skd.types import Prompts, Rollout
+from trust.child import LIMIT_SECONDS
 from trust.processes import start_ranks
 from trust.ranks import rows_of
 from trust.tally import Bench, Tally
@@ -66,7 +67,7 @@ def _ends(directory: Path, config: dict[str, Any]) -> list[str]:
 
     directory.mkdir(parents=True)
     (directory / "run.yaml").write_text(json.dumps(config))
-    ended = [child.wait() for child in start_ranks(directory, work, 2)]
+    ended = [child.wait(3 * LIMIT_SECONDS) for child in start_ranks(directory, work, 2)]
     return [f"exit code {one.code}{', hung' * one.hung}: {one.output[-500:]}" for one in ended if one.code]
 
 

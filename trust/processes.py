@@ -12,9 +12,9 @@ from typing import Any
 import torch.distributed
 
 from skd import cli
-from trust.child import Child, Ended, Hook, fork
+from trust.child import LIMIT_SECONDS, Child, Ended, Hook, fork
 
-__all__ = ["Work", "start_ranks", "train_ranks"]
+__all__ = ["Work", "free_port", "start_ranks", "train_ranks"]
 
 Work = Callable[[int], int | None]
 """What a process does, given its rank; returns its exit code."""
@@ -27,12 +27,12 @@ def train_ranks(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "run.yaml").write_text(json.dumps(config))
     children = start_ranks(directory, lambda rank: cli.main(["train", "run.yaml"]), world_size, hooks)
-    return [child.wait() for child in children]
+    return [child.wait(2 * LIMIT_SECONDS) for child in children]
 
 
 def start_ranks(directory: Path, work: Work, world_size: int, hooks: Mapping[int, Hook] | None = None) -> list[Child]:
     """So many processes that do ``work`` in ``directory``, and find each other over gloo."""
-    port = _free_port()
+    port = free_port()
     hooks = hooks or {}
     return [_rank(directory, work, rank, world_size, port, hooks.get(rank)) for rank in range(world_size)]
 
@@ -54,7 +54,8 @@ def _rank(directory: Path, work: Work, rank: int, world_size: int, port: int, ho
     return fork(started, directory, hook=reached, log=f"log-{rank}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from trust.harness import Parts, run
+from trust.launched import launched
 from trust.lengths import lengths
 from trust.overhead import overhead
 from trust.rank_faults import failing, stuck
@@ -13,13 +14,14 @@ from trust.spreads import curves, equal_runs, gradients
 PARTS: Parts = {
     "stuck": stuck,
     "failing": failing,
+    "launched": launched,
     "lengths": lengths,
     "gradients": gradients,
     "curves": curves,
     "equal": equal_runs,
     "overhead": overhead,
 }
-FIGURES = ("rank_faults", "uneven_rollouts", "gradients", "curves", "rank_changes", "equal_runs")
+FIGURES = ("rank_faults", "launches", "uneven_rollouts", "gradients", "curves", "rank_changes", "equal_runs")
 
 if __name__ == "__main__":
     sys.exit(run("trust.scale", PARTS, FIGURES, None, alone=("overhead",)))

@@ -34,6 +34,8 @@ class Size:
     """Config files; as many data files."""
     rank_faults: int
     """Of each of three kinds at each of six phases."""
+    launches: int
+    """Runs under torchrun, one of whose processes is stopped or killed."""
     uneven_rollouts: int
     equal_ranks: int
     """Runs of two processes that must end with the same bytes."""
@@ -57,7 +59,8 @@ SIZES = {
         repeats=1,
         fuzzed=500,
         rank_faults=1,
-        uneven_rollouts=40,
+        launches=1,
+        uneven_rollouts=20,
         equal_ranks=2,
         overhead_steps=6,
         overhead_rounds=2,
@@ -76,6 +79,7 @@ SIZES = {
         repeats=9,
         fuzzed=10_000,
         rank_faults=10,
+        launches=4,
         uneven_rollouts=100,
         equal_ranks=5,
         overhead_steps=40,

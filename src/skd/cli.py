@@ -71,7 +71,7 @@ class Split(str, Enum):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        print(visible(__version__))
         raise typer.Exit
 
 
@@ -103,13 +103,13 @@ def train(
     from skd.config import dump_config, methods_table, read_config
 
     if list_methods:
-        print(methods_table(shutil.get_terminal_size((1000, 24)).columns), end="")
+        print(visible(methods_table(shutil.get_terminal_size((1000, 24)).columns)), end="")
         return
     if config is None:
         raise typer.BadParameter("missing argument 'config', the YAML file of the run")
     reading = read_config(config, overrides or [])
     if print_config:
-        print(dump_config(reading.require(), docs=True), end="")
+        print(visible(dump_config(reading.require(), docs=True)), end="")
         return
     from skd.check import check_reading
 
@@ -144,7 +144,7 @@ def check(
     from skd.config import read_config
 
     def show(part: Part) -> None:
-        print("\n".join(part.lines()), flush=True)
+        print(visible("\n".join(part.lines())), flush=True)
 
     reading = read_config(config, overrides or [])
     found = check_reading(reading, say=show, fail_on_leak=fail_on_leak, allow=allow or ())

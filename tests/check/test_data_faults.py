@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -234,3 +235,29 @@ def test_the_fault_is_found_and_told(name: str, bench: Bench, look: Callable[...
     fault.damage(bench)
     outcome = look("run.yaml", *fault.overrides)
     outcome.assert_told(fault)
+
+
+def test_an_empty_response_may_be_kept_to_teach_the_end(bench: Bench, look: Callable[..., Outcome]) -> None:
+    bench.rows(*GOOD_ROWS, row(response=" "), row(response=""))
+    outcome = look("run.yaml", "data.on_empty=keep")
+    assert outcome.exit == 0, outcome.out
+    assert "data.train: 2 of 10 responses are empty and teach to end at once" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("method=supervised_kd", "the rows have no responses, and policy data_set trains on them"),
+        ("method=imitkd", "trains on them; policy.kind mixture has it as a part"),
+    ],
+)
+def test_a_policy_that_needs_responses_finds_none(
+    override: str, found: str, bench: Bench, look: Callable[..., Outcome]
+) -> None:
+    messages = [json.dumps({"messages": [{"role": "user", "content": f"t{n}"}]}) for n in range(2, 10)]
+    bench.rows(*messages)
+    outcome = look("run.yaml", override, "data.validation=null")
+    assert outcome.exit == 2, outcome.out
+    (message,) = outcome.messages
+    assert (message["code"], message["place"]) == ("SKD-C10", "data.train")
+    assert found in message["text"]

@@ -64,13 +64,36 @@ def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(trained: Bench, 
     assert "step-2 of 2 steps is there" in look("run.yaml", "train.trackers=[]").out
 
 
-def test_another_model_in_the_same_place_is_refused(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(trained.teacher)
-    save_tiny(trained.teacher, "llama", seed=9, hidden=32, max_positions=64)
+def large(place: Path, seed: int) -> Path:
+    """A model whose weights are too large to be hashed whole; any two have files of the same sizes and headers."""
+    shutil.rmtree(place)
+    save_tiny(place, "llama", seed=seed, hidden=160, max_positions=64)
+    assert (place / "model.safetensors").stat().st_size > 1 << 20
+    return place
+
+
+def test_another_model_in_the_same_place_is_refused_before_its_weights_are_loaded(
+    bench: Bench, look: Callable[..., Outcome], capsys: pytest.CaptureFixture[str]
+) -> None:
+    large(bench.teacher, seed=1)
+    assert main(["train", "run.yaml", "train.trackers=[]"]) == 0
+    size = (bench.teacher / "model.safetensors").stat().st_size
+    large(bench.teacher, seed=9)
+    assert (bench.teacher / "model.safetensors").stat().st_size == size
+    outcome = look("run.yaml", "train.trackers=[]", "train.max_steps=3")
+    assert outcome.exit == 5, outcome.out
+    (message,) = outcome.messages
+    assert (message["code"], message["place"]) == ("SKD-M21", "runs/x/checkpoints/step-2")
+    assert "the models are not those the run was started with: teacher.digest was " in message["text"]
+    capsys.readouterr()
     assert main(["train", "run.yaml", "train.trackers=[]", "train.max_steps=3"]) == 5
-    message = capsys.readouterr().err
-    assert "error[SKD-M21] runs/x/checkpoints/step-2: the models are not those the run was started with: " in message
-    assert "teacher.digest was " in message
+    assert "error[SKD-M21] " in capsys.readouterr().err
+
+
+def test_the_same_model_may_move(trained: Bench, look: Callable[..., Outcome]) -> None:
+    shutil.copytree(trained.teacher, trained.root / "moved", copy_function=shutil.copyfile)
+    shutil.rmtree(trained.teacher)
+    assert look("run.yaml", "train.trackers=[]", "teacher=moved").exit == 0
 
 
 def run(endpoint: str, home: Path, *arguments: str) -> tuple[int, str]:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from skd.compare.costs import teacher_parameters
 from skd.compare.plan import load_plan
+from skd.compare.run import Comparison
+from skd.compare.stages import Stages
 from skd.config import config_of
 from skd.errors import ConfigError
 from tests.compare.plans import PLAN, write_plan
@@ -167,3 +170,24 @@ def test_wrong_changes_are_said_with_what_was_written(tmp_path, change, said):
     with pytest.raises(ConfigError) as raised:
         load_plan(write_plan(tmp_path), [change])
     assert said in str(raised.value)
+
+
+def test_each_of_several_teachers_may_be_a_stage_and_is_measured(tmp_path):
+    base = {
+        **PLAN["base"],
+        "teacher": {"route": "domain", "by": {"a": PLAN["base"]["teacher"], "b.c/d": "stage:blank"}},
+        "data": {"train": "rows.jsonl"},
+    }
+    stages = {"blank": {"fresh": "builtin:number_words/student", "seed": 1}}
+    plan = load_plan(write_plan(tmp_path, base=base, stages=stages))
+    resolved = Stages(plan, tmp_path / "out").resolved(plan.cell("default", "skd"))
+    made = str(tmp_path / "out" / "stages" / "blank" / "model")
+    assert [one.path for one in resolved.teacher.by.values()] == [PLAN["base"]["teacher"], made]
+    assert teacher_parameters(resolved) is None
+    jobs = list(Comparison(plan, tmp_path / "out")._model_jobs())
+    assert [job.name for job in jobs] == [
+        "default / start",
+        "default / teacher.by.a",
+        "default / teacher.by.b.c/d",
+    ]
+    assert {job.directory.parent for job in jobs} == {tmp_path / "out" / "models" / "default"}

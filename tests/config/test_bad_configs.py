@@ -81,7 +81,7 @@ ONE_PROBLEM = [
     ),
     (
         "train: {precision: 16}",
-        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16; write fp32",
+        "C05] train.yaml:1: train.precision is 16, expected one of fp32, bf16, fp16; write fp32",
     ),
     # What YAML reads as something else, and wrong kinds of value (C06)
     (
@@ -236,6 +236,11 @@ WITHOUT_BASE = [
         "method: sft\nstudent: {path: s, attention: flash_attention_2}\ndata: {train: x}\n",
         "C10] train.yaml:2: student.attention is flash_attention_2, which has no float32, and train.precision is fp32; "
         "write train.precision: bf16, or student.attention: sdpa",
+    ),
+    (
+        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {precision: fp16, sharding: zero3}\n",
+        "C10] train.yaml:4: train.precision is fp16, whose loss scale sees whole gradients, and train.sharding "
+        "zero3 cuts them; write train.precision: bf16, or train.sharding: none",
     ),
     (
         "method: sft\nstudent: s\ndata: {train: x}\ntrain: {sharding: fsdp2, offload: true}\n",

@@ -132,6 +132,10 @@ def test_own_task_in_python(tmp_path):
 
 BAD = [
     ("prompt: x {a}\nreference: '{b}'\nmetric: bleu\n", "own.yaml:3: metric: input should be 'exact', 'number'"),
+    (
+        "prompt: '{a}'\nreference: x\nmetric: number\n",
+        "own.yaml:2: the reference names no field, and the metric number",
+    ),
     ("prompt: x\nreference: '{b}'\nmetric: exact\n", "own.yaml:1: the prompt names no field"),
     ("prompt: '{x}'\nreference: '{b}'\nmetric: exact\nstop: []\n", "own.yaml:4: stop: extra inputs are not permitted"),
     ("prompt: '{x}'\nmetric: exact\n", "reference: field required; a task file has the keys prompt, reference"),

@@ -160,7 +160,7 @@ def test_wrong_fields_are_named_with_what_the_row_has(tmp_path: Path) -> None:
 def test_the_first_five_of_a_kind_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", "\n".join([line(" ")] * 12 + [line("p", "")]))
     problems = problems_of(path)
-    remedy = "fill or remove the rows without 'prompt'"
+    remedy = "fill or remove the rows without 'prompt', or set data.on_empty to keep"
     assert problems[0] == f"error[SKD-D05] d.jsonl:1: field 'prompt' is empty; {remedy}"
     assert problems[5] == f"error[SKD-D05] d.jsonl: 7 more rows like these, 12 in all; {remedy}"
     assert problems[6].startswith("error[SKD-D05] d.jsonl:13: field 'response' is empty; ")
@@ -296,7 +296,11 @@ def test_broken_conversations_are_named(tmp_path: Path) -> None:
             (4, f"5: field 'messages[0].role' is 'tool'; {roles}"),
             (4, f"6: messages[0] has no role; {roles}"),
             (4, "7: field 'messages[0].content' is null, not text; make every 'messages[].content' text"),
-            (5, "7: field 'messages[1].content' is empty; fill or remove the rows without 'messages[].content'"),
+            (
+                5,
+                "7: field 'messages[1].content' is empty; fill or remove the rows without 'messages[].content', "
+                "or set data.on_empty to keep",
+            ),
             (
                 3,
                 "8: field 'messages[0].content' holds U+0000 at character 1, which is no text; "

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import skd
+from skd.config import idle_problems
 from skd.errors import ResourceError
 from skd.evaluate.run import evaluate
 from skd.quickstart import story
@@ -37,11 +38,10 @@ def test_the_story_ends_with_results_and_a_page(tmp_path, monkeypatch, capsys):
 def test_every_method_of_the_quickstart_shares_all_but_policy_and_objective():
     plan = PLANS["number_words"]
     configs = [config_for("number_words", plan, method, f"runs/{method}") for method in METHODS]
-    shared = {
-        config.model_dump_json(exclude={"method": True, "policy": True, "objective": True, "output": True})
-        for config in configs
-    }
-    assert len(shared) == 1
+    own = {"method": True, "policy": True, "objective": True, "output": True, "sampling": True}
+    assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
+    assert len({config.sampling for config in configs if config.policy.kind != "data_set"}) == 1
+    assert not any(idle_problems(config) for config in configs)
 
 
 def test_a_student_learns_in_a_few_steps(tmp_path):

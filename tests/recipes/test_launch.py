@@ -8,11 +8,22 @@ from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
+from skd.config import RunConfig
+from skd.train.launched import _asked_by_launcher, as_launched
 from tests.tiny import save_tiny
 
 LAUNCH = Path(__file__).parents[2] / "recipes" / "accelerate"
-SIZES = {"one_gpu": (1, 1, "NO"), "eight_gpus": (8, 1, "MULTI_GPU"), "two_nodes": (16, 2, "MULTI_GPU")}
+SIZES = {
+    "one_gpu": (1, 1, "NO"),
+    "eight_gpus": (8, 1, "MULTI_GPU"),
+    "fsdp2": (8, 1, "FSDP"),
+    "zero3": (8, 1, "DEEPSPEED"),
+    "two_nodes": (16, 2, "MULTI_GPU"),
+}
+SHARDINGS = {"one_gpu": ("none", False), "fsdp2": ("fsdp2", False), "zero3": ("zero3", True)}
 
 
 def test_every_launch_file_is_known_here():
@@ -26,6 +37,31 @@ def test_accelerate_reads_the_launch_file(name):
     assert (config.num_processes, config.num_machines) == (processes, machines)
     assert config.distributed_type == kind
     assert not config.use_cpu
+
+
+@pytest.mark.parametrize("name", SHARDINGS)
+def test_what_the_launch_file_asks_for_is_the_sharding(name, monkeypatch):
+    """By the variables that accelerate itself makes of the file."""
+    _asked_by_launcher.cache_clear()
+    for variable, value in environment_of(LAUNCH / f"{name}.yaml").items():
+        monkeypatch.setenv(variable, value)
+    config = RunConfig(student="s", method="sft", data={"train": "x"})
+    launched = as_launched(config)
+    assert (launched.train.sharding, launched.train.offload) == SHARDINGS[name]
+    assert as_launched(config) == launched  # also where a script trains twice
+    assert not {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"} & set(os.environ)
+    _asked_by_launcher.cache_clear()
+
+
+def environment_of(file):
+    args = launch_command_parser().parse_args(["--config_file", str(file), "-m", "skd", "train"])
+    args, defaults, _ = _validate_launch_command(args)
+    if args.use_deepspeed:
+        args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+        environment = prepare_deepspeed_cmd_env(args)[1]
+    else:
+        environment = prepare_multi_gpu_env(args)
+    return {name: value for name, value in environment.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
 
 
 def test_the_slurm_script_starts_torchrun_once_per_machine_with_all_that_it_was_given(tmp_path):

@@ -31,6 +31,18 @@ def test_quickstart_shows_scores_intervals_and_paired_change():
     assert "Not on this page" not in text
 
 
+def test_the_acceptance_of_each_of_several_teachers_is_one_figure(tmp_path):
+    run = run_directory(tmp_path / "run", "x")
+    told = {"math": {"responses": 3, "tokens": 9, "acceptance_rate": 0.5}, "<b>": {"acceptance_rate": 0.9}}
+    rows = [{"step": step, "loss": 1.0, "by_teacher": told} for step in (1, 2)]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = Parsed(render_runs([run])).text
+    assert text.count("Drafted tokens kept, by teacher") == 1
+    assert "math" in text
+    assert "<b>" in text
+    assert "by_teacher" not in text
+
+
 def test_no_clear_change_is_said():
     rows = list(quickstart_page("x").rows)
     rows[2] = MethodRow("skd", "SKD", 0.46, 0.43, 0.49, 0.01, -0.02, 0.04)

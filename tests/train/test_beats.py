@@ -58,6 +58,13 @@ def test_whoever_has_left_is_not_waited_for():
     assert lateness.late(99, 10) == []
 
 
+def test_nobody_is_late_where_collectives_are_not_counted():
+    lateness = Lateness()
+    for now in (0, 99):
+        lateness.see({0: beat(-1), 1: beat(-1)}, now)
+    assert lateness.late(99, 10) == []
+
+
 def test_a_place_is_the_line_of_this_package():
     from skd.faults import hooked
     from skd.train.signals import in_a_round

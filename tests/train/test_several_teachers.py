@@ -28,6 +28,7 @@ from tests.train.conftest import ROWS, end_state, open_run
 from tests.train.test_loop import at
 from tests.train.test_methods import distance, reported_step
 from tests.train.test_ranks import as_ranks
+from tests.train.test_spread import ZERO
 
 ROUTED = replace(ROWS, routes=["math", "code", "math", "chat", "code", "math", "chat", "code", "math", "chat"])
 LOCAL = replace(ROWS, routes=["code" if route == "chat" else route for route in ROUTED.routes])
@@ -190,6 +191,22 @@ def test_teachers_in_the_process_and_on_a_server_teach_together(configured, teac
     assert run.pair.provenance["teacher.by.chat"]["engine"] == "vllm"
 
 
+def test_what_a_teacher_makes_of_a_prompt_is_kept_for_itself_alone(configured, tmp_path):
+    """Rows 0 and 9 are one prompt for two teachers; from the third step on every prompt was read before."""
+    keeping, reading = ({**configured(max_steps=4), "output": str(tmp_path / name)} for name in ("keeping", "reading"))
+    for config in (keeping, reading):
+        config["sampling"] = {**config["sampling"], "prompt_cache_mb": 1}
+    runs = [run_of(config) for config in (keeping, reading)]
+    runs[1].policy.sampling.kept_prompts._budget = 0
+    assert LOCAL.ids[0] == LOCAL.ids[9]
+    assert LOCAL.routes[0] != LOCAL.routes[9]
+    for step in range(4):
+        ours, theirs = (roll_out_step(run, step)[0] for run in runs)
+        assert same(ours.response_ids, theirs.response_ids)
+        assert same(ours.evidence, theirs.evidence)
+    assert ours.stats.teacher_read == 0 < theirs.stats.teacher_read
+
+
 @given(routes=st.lists(st.sampled_from(["math", "code"]), min_size=1, max_size=10), data=st.data())
 @examples(max_examples=20, deadline=None)
 def test_however_rows_are_routed_and_ordered_each_has_its_teachers_response(shared_run, routes, data):
@@ -235,7 +252,7 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_that_is_not(configured, 
     assert all(0 <= one["acceptance_rate"] <= 1 for row in told for one in row.values() if one["responses"])
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+@pytest.mark.parametrize("sharding", ["none", "fsdp2", *ZERO])
 @pytest.mark.parametrize("batch_size", [5, 1])
 def test_two_ranks_train_what_one_does(configured, tmp_path, batch_size, sharding):
     # A large eps keeps the updates smooth in the gradients: Adam's own would turn rounding near 0 into whole steps.

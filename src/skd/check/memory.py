@@ -36,7 +36,7 @@ from skd.types import Prompts
 
 __all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
-_BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2}
+_BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
 _LIBRARIES = 140 << 20
 """Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
 _TEACHER = "teacher weights"
@@ -124,8 +124,9 @@ def estimate_all(config: RunConfig, built: Mapping[str, PreTrainedModel], prompt
         made = not isinstance(one, TeacherModel | ServerTeacher | None)
         alone = config.model_copy(update={"teacher": one})
         found.append(estimate(alone, student, student if made else built.get(key), prompts))
+    fixed = {part: max(each.fixed.get(part, 0) for each in found) for each in found for part in each.fixed}
     weights = sum(each.fixed.get(_TEACHER, 0) for each in found)
-    return Estimate({**found[0].fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
+    return Estimate({**fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
 
 
 @dataclass(frozen=True)
@@ -259,12 +260,12 @@ def inner_size(shape: Any) -> int:
 
 
 def _loss(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel | None, prompts: Prompts) -> int:
-    """A chunk of products with the heads, the head's gradient, and under bf16 its last summand and the heads cast."""
+    """A chunk of products with the heads, the head's gradient, and in 16 bits its last summand and the heads cast."""
     vocab_size = int(student.config.get_text_config().vocab_size)
     tokens = min(_response_tokens(config, prompts), _micro_batch(config, prompts))
     cut = Cut.of(vocab_size, "cuda" if torch.cuda.is_available() else "cpu")
     heads = 4 * _hidden_size(student)
-    if config.train.precision == "bf16":
+    if config.train.precision != "fp32":
         heads += 2 * (2 * _hidden_size(student) + (_hidden_size(teacher) if teacher is not None else 0))
     return cut.num_bytes(vocab_size, tokens, with_teacher=teacher is not None) + vocab_size * heads
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skd.check.models import Roles, Words, check_files, check_model, check_same, check_words
 from skd.check.report import Part, Say
-from skd.config import ModelConfig, resolve_model_path
 from skd.model_files import ModelFiles
 
 if TYPE_CHECKING:
@@ -25,8 +23,8 @@ class PairFound:
     built: Mapping[str, PreTrainedModel]
     """Architectures without weights, by role."""
     words: Words | None
-    commits: Mapping[str, str]
-    """Of the models of the Hub, by role."""
+    files: Mapping[str, ModelFiles]
+    """Of the models in ``built``."""
 
 
 def check_pair(models: Roles, finish: Say) -> PairFound:
@@ -55,13 +53,7 @@ def check_pair(models: Roles, finish: Say) -> PairFound:
     if words is not None:
         _rehearse(part, built["student"], words)
     finish(part)
-    return PairFound(built, words, {name: commit for name in built if (commit := _commit(models[name], files[name]))})
-
-
-def _commit(model: ModelConfig, files: ModelFiles | None) -> str | None:
-    """The name of the snapshot that a Hub model's small files are in."""
-    hub = files is not None and not Path(resolve_model_path(model.path)).is_dir()
-    return files.directory.name if files is not None and hub else None
+    return PairFound(built, words, {name: found for name in built if (found := files[name]) is not None})
 
 
 def _rehearse(part: Part, student: PreTrainedModel, words: Words) -> None:

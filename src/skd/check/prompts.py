@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from skd.check.rows import Set
 
-__all__ = ["check_contexts", "check_gates", "check_prompts", "longest_responses"]
+__all__ = ["check_contexts", "check_gates", "check_prompts", "check_references", "longest_responses"]
 
 
 def check_prompts(
@@ -39,7 +39,7 @@ def check_prompts(
                     prompts[key] = _encoded(data, group, words)
                     part.facts.append(_lengths(key, prompts[key]))
                     if isinstance(group, Sequence):  # a model may end at once, and that token is learned from
-                        _check_empty(part, key, prompts[key])
+                        _check_empty(part, data, key, prompts[key])
     return prompts
 
 
@@ -72,11 +72,15 @@ def _lengths(key: str, prompts: Prompts) -> str:
     return f"{text}, longest response {max(map(len, prompts.references), default=0):,}"
 
 
-def _check_empty(part: Part, key: str, prompts: Prompts) -> None:
+def _check_empty(part: Part, data: DataConfig, key: str, prompts: Prompts) -> None:
     empty = [row for row, ids in zip(prompts.sample_ids, prompts.references or (), strict=False) if len(ids) <= 1]
-    if empty:
+    if empty and data.on_empty == "keep":
+        part.facts.append(f"{key}: {len(empty)} of {len(prompts)} responses are empty and teach to end at once")
+    elif empty:
         found = f"{len(empty)} of {len(prompts)} responses have no token but the end token, first in row {empty[0]}"
-        part.errors.append(DataError(Problem("SKD-D11", key, found, "fill or remove these rows")))
+        part.errors.append(
+            DataError(Problem("SKD-D11", key, found, "fill or remove these rows, or set data.on_empty to keep"))
+        )
 
 
 def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
@@ -87,6 +91,16 @@ def longest_responses(config: RunConfig, prompts: Prompts) -> list[int]:
     if config.writers != {"data_set"}:
         lengths = [max(length, config.sampling.max_new_tokens) for length in lengths]
     return lengths
+
+
+def check_references(part: Part, config: RunConfig, sets: Mapping[str, Prompts]) -> None:
+    """A policy that takes the data's responses, alone or in a mixture, needs rows that have some (SKD-C10)."""
+    for key, prompts in sets.items():
+        if "data_set" in config.writers and prompts.references is None:
+            mixed = "" if config.policy.kind == "data_set" else f"; policy.kind {config.policy.kind} has it as a part"
+            found = f"the rows have no responses, and policy data_set trains on them{mixed}"
+            remedy = "add responses to the rows, or choose a policy without data_set"
+            part.errors.append(ConfigError(Problem("SKD-C10", key, found, remedy)))
 
 
 def check_gates(part: Part, config: RunConfig, words: Words) -> None:

@@ -22,6 +22,8 @@ class Part:
     warnings: list[Problem] = field(default_factory=list)
     """What a run may go on with, and a person should know."""
     errors: list[SkdError] = field(default_factory=list)
+    idle: list[Problem] = field(default_factory=list)
+    """Settings without effect, which may well be meant."""
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -35,6 +37,14 @@ class Part:
                 self.errors.append(type(error)(new))
 
     @property
+    def told(self) -> list[str]:
+        """What a run may go on with, one line each."""
+        return [
+            *(problem.line("warning") for problem in self.warnings),
+            *(problem.line("idle") for problem in self.idle),
+        ]
+
+    @property
     def state(self) -> str:
         """ "ok", "warning" or "error"."""
         return "error" if self.errors else "warning" if self.warnings else "ok"
@@ -43,7 +53,7 @@ class Part:
         """The part as lines for a terminal: the first says how it stands, the others what is wrong."""
         problems = [problem for error in self.errors for problem in error.problems]
         first = f"{self.name:<12} {self.state:<8} {'; '.join(self.facts)}".rstrip()
-        messages = [*(str(problem) for problem in problems), *(problem.line("warning") for problem in self.warnings)]
+        messages = [*(str(problem) for problem in problems), *self.told]
         return [visible(line) for line in (first, *(f"  {message}" for message in messages))]
 
 

@@ -75,7 +75,7 @@ def _loaded(
         if sources[0].kind == "responses":
             return _stored(part, name, sources[0].path, at_least)
         texts = [source for source in sources if source.kind != "responses"]
-        rows = load_rows(texts, on_bad_row=data.on_bad_row, at_least=at_least, teacher=teacher)
+        rows = load_rows(texts, on_bad_row=data.on_bad_row, on_empty=data.on_empty, at_least=at_least, teacher=teacher)
         part.facts.append(f"{len(rows):,} {name} rows{_repeated(rows)}")
         return rows
     return None

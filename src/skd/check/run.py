@@ -13,8 +13,8 @@ from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
 from skd.check.resume import check_resume
 from skd.check.rows import check_rows
-from skd.check.server import check_server
-from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, teachers_of
+from skd.check.server import check_rollouts, check_server
+from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, idle_problems, idle_saves, teachers_of
 from skd.errors import ConfigError
 from skd.hub import require_access
 from skd.recorded import as_recorded
@@ -45,7 +45,7 @@ class Checked:
     @property
     def warnings(self) -> list[str]:
         """What a run may go on with, one line each."""
-        return [problem.line("warning") for part in self.parts for problem in part.warnings]
+        return [line for part in self.parts for line in part.told]
 
     def require(self) -> None:
         """Raise everything that is wrong as one SkdError."""
@@ -119,6 +119,8 @@ def check(
         parts.append(part)
         say(part)
 
+    if idle := idle_problems(config):
+        finish(Part("config", idle=idle))
     output, data = Part("output"), Part("data")
     named = roles(config.student, config.teacher)
     check_output(output, config.output, paths_read(named, config.data))
@@ -138,7 +140,7 @@ def check(
     found = check_pair(named, finish)
     prompts = _prompts(config, found, sets, finish)
     resume = Part("resume")
-    if check_resume(resume, config, prompts.get("data.train"), found.commits, allow):
+    if check_resume(resume, config, prompts.get("data.train"), found.files, allow):
         finish(resume)
     return _concluded(config, here, found, sets, prompts, parts, finish)
 
@@ -156,17 +158,20 @@ def _prompts(
     """The sets as ids, by key."""
     if found.words is None:
         return {}
-    from skd.check.prompts import check_contexts, check_gates, check_prompts
+    from skd.check.prompts import check_contexts, check_gates, check_prompts, check_references
 
     part = Part("prompts")
     prompts = check_prompts(part, config.data, rows, found.words)
     check_contexts(part, config, prompts, found.words, found.built)
+    check_references(part, config, prompts)
     check_gates(part, config, found.words)
     check_own_teacher(part, config)
     finish(part)
     for key, teacher in teachers_of(config.teacher).items():
         if isinstance(teacher, ServerTeacher):
             finish(check_server(key, teacher, found.words))
+    if config.sampling.rollouts is not None:
+        finish(check_rollouts(config.sampling.rollouts))
     return prompts
 
 
@@ -189,6 +194,8 @@ def _concluded(
     train = prompts.get("data.train")
     if train is not None:
         check_memory(memory, estimate_all(config, found.built, train), here)
+        if late := idle_saves(config, len(train)):
+            memory.idle.append(late)
     finish(memory)
     summary = "" if train is None or exit_code(parts) else _summary(config, train)
     # Stored responses go on as they are: with them goes what they hold of the teacher.

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from skd.check import check
 from skd.compare.costs import costs_of, curve_of
@@ -75,7 +76,7 @@ def model_job(stages: Stages, setting: str, role: str, model: ModelConfig, items
         results = _measured(found, items, directory)
         return {"budget": "none", "setting": setting, "method": role, **_evaluation(results), **_provenance(identity)}
 
-    return Job(f"{setting} / {role}", stages.output / "models" / setting / role, identity, work)
+    return Job(f"{setting} / {role}", stages.output / "models" / setting / quote(role, safe=""), identity, work)
 
 
 def item_scores(job: Job, items: Sequence[ItemsConfig], number: int) -> list[float]:

@@ -114,11 +114,8 @@ def _table(comparison: Comparison, budget: str, setting: str, number: int, task:
     against = {contrast.a: contrast for contrast in _contrasts(scores, to_reference)}
     best = max(scores, key=lambda m: float(scores[m].mean()))
     rows = [_row(m, cells[m], scores[m], against.get(m), _rank(m, best, pairs)) for m in scores]
-    models = {
-        role: fmean(comparison.models[setting, role].scores(number))
-        for role in ("teacher", "start")
-        if (setting, role) in comparison.models
-    }
+    roles = sorted((role for named, role in comparison.models if named == setting), key=lambda role: role == "start")
+    models = {role: fmean(comparison.models[setting, role].scores(number)) for role in roles}
     yield Table(
         budget=budget,
         setting=setting,

@@ -39,7 +39,9 @@ class Stages:
 
     def resolved(self, config: RunConfig) -> RunConfig:
         """A config with directories in place of stages."""
-        return config_of(config, {f"{role}.path": self.path(model.path) for role, model in config.models.items()})
+        for key, model in config.models.items():
+            config = config.with_model(key, model.model_copy(update={"path": self.path(model.path)}))
+        return config_of(config)
 
     def identity(self, model: str) -> Identity | None:
         """What the stage that a model is was asked for, with the stages below it; None for one from elsewhere.

@@ -12,7 +12,7 @@ from typing import Any
 from skd.config.fields import kind_from_text
 from skd.config.methods import with_method
 
-__all__ = ["Contradiction", "contradictions"]
+__all__ = ["Contradiction", "contradictions", "policies_in", "said_by"]
 
 _Path = tuple[str | int, ...]
 _OF_TOKENS = {"nll", "policy_gradient", "sampled_reverse_kl"}
@@ -34,7 +34,7 @@ class Contradiction:
 def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
     """All contradictions of a config given as plain data, keys left out taken at their method's defaults."""
     full = with_method(config)
-    policies = list(_policies(full.get("policy"), ("policy",)))
+    policies = list(policies_in(full.get("policy"), ("policy",)))
     return [
         *_missing_teacher(config, [*policies, *_teacher_readers(full.get("objective"))]),
         *_missing_references(config, policies),
@@ -44,8 +44,10 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
+        *_scaled_shards(config),
         *_offload(config),
         *_served_teacher(config, full),
+        *_rollouts(config, policies),
         *_rows_without_route(config),
         *_prompt_cache(config),
     ]
@@ -73,13 +75,13 @@ def _kind(section: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _policies(policy: Any, path: _Path) -> Iterator[_Choice]:
+def policies_in(policy: Any, path: _Path) -> Iterator[_Choice]:
     """A policy and all inside it."""
     if kind := _kind(policy):
         yield _Choice(path, kind)
     parts = _get(policy, "parts")
     for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
-        yield from _policies(_get(part, "policy"), (*path, "parts", index, "policy"))
+        yield from policies_in(_get(part, "policy"), (*path, "parts", index, "policy"))
 
 
 def _teacher_readers(objective: Any) -> Iterator[_Choice]:
@@ -95,7 +97,7 @@ def _teacher_readers(objective: Any) -> Iterator[_Choice]:
             yield _Choice(("objective", key), str(kind))
 
 
-def _named(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
+def said_by(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
     """The key that made a choice, and how to say it: the method's where the config does not say it itself."""
     value = _get(config, *choice.path)
     if _kind(value) != choice.kind:
@@ -121,7 +123,7 @@ def _missing_teacher(config: Mapping[Any, Any], choices: list[_Choice]) -> list[
     needing = [choice for choice in choices if choice.kind not in {"data_set", "mixture", "staged"}]
     if _stored(config):
         needing = [choice for choice in needing if choice.path[0] != "objective"]
-    named = dict.fromkeys(_named(config, choice) for choice in needing)
+    named = dict.fromkeys(said_by(config, choice) for choice in needing)
     if len(named) > 1 and all(path == ("method",) for path, _ in named):
         named = {(("method",), f"method {config.get('method', 'skd')}"): None}
     return [
@@ -145,7 +147,7 @@ def _missing_references(config: Mapping[Any, Any], policies: list[_Choice]) -> l
     readers = [choice for choice in policies if choice.kind == "data_set"]
     if not readers:
         return []
-    path, name = _named(config, readers[0])
+    path, name = said_by(config, readers[0])
     found = []
     for place, source in _data_sources(config):
         if "response_field" in source and source["response_field"] is None:
@@ -161,7 +163,7 @@ def _idle_target(config: Mapping[Any, Any], objective: Any) -> list[Contradictio
     losses = {_kind(_get(objective, key)) for key in ("loss", "data", "student", "teacher")} - {None}
     if kind in {None, "plain"} or not losses <= _OF_TOKENS:
         return []
-    path, name = _named(config, _Choice(("objective", "target"), str(kind)))
+    path, name = said_by(config, _Choice(("objective", "target"), str(kind)))
     text = f"{name} changes nothing: objective.loss {_kind(_get(objective, 'loss'))} looks at the token written alone"
     return [Contradiction(path, text, "write objective.loss: forward_kl, or objective.target: plain")]
 
@@ -213,7 +215,7 @@ def _turns_of_others(config: Mapping[Any, Any], policies: list[_Choice]) -> list
     writing = [choice for choice in policies if choice.kind in {"student", "teacher", "interleaved", "custom"}]
     if _get(config, "data", "train_on") != "all" or not writing:
         return []
-    _, name = _named(config, writing[0])
+    _, name = said_by(config, writing[0])
     text = f"data.train_on is all, and {name} writes a response of its own to the first prompt of a conversation"
     return [Contradiction(("data", "train_on"), text, "write data.train_on: last, or policy: data_set")]
 
@@ -224,6 +226,14 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = "student.attention is flash_attention_2, which has no float32, and train.precision is fp32"
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
+
+
+def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "precision") != "fp16" or sharding == "none":
+        return []
+    text = f"train.precision is fp16, whose loss scale sees whole gradients, and train.sharding {sharding} cuts them"
+    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
 
 
 def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
@@ -256,6 +266,25 @@ def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[
         text = "sampling.evidence is recompute, and the answers of a server are kept"
         found.append(Contradiction(("sampling", "evidence"), text, "write keep, or name a teacher model"))
     return found
+
+
+def _rollouts(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contradiction]:
+    """An engine that nothing is left to write for, or that would have to hold weights that are not here."""
+    if not isinstance(_get(config, "sampling", "rollouts"), Mapping):
+        return []
+    key: _Path = ("sampling", "rollouts")
+    writing = {choice.kind: choice for choice in policies if choice.kind in {"student", "teacher"}}
+    if not writing:
+        _, name = said_by(config, policies[0]) if policies else ((), "the policy")
+        text = f"sampling.rollouts is given, and {name} has nothing that one model writes alone"
+        return [Contradiction(key, text, "remove it, or write policy: student")]
+    teacher = config.get("teacher")
+    elsewhere = _get(teacher, "kind") not in {None, "model"} or any(_get(teacher, key) for key in ("engine", "by"))
+    if "teacher" in writing and (elsewhere or _get(teacher, "quantization") is not None):
+        _, name = said_by(config, writing["teacher"])
+        text = f"sampling.rollouts is given, and {name} is to write with a teacher that is no plain model here"
+        return [Contradiction(key, text, "remove it, or name a teacher model without quantization")]
+    return []
 
 
 def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:

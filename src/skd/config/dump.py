@@ -37,7 +37,7 @@ def _lines(section: BaseModel, indent: int, docs: bool) -> Iterator[str]:
             (value,) = value  # Given alone where a list may stand, and written so.
         inner = list(_inner(value, indent + 2, docs))
         head = f"{' ' * indent}{key}:" if inner else f"{' ' * indent}{key}: {_flow(values[key])}"
-        doc = type(section).model_fields[key].description if docs else None
+        doc = " ".join((type(section).model_fields[key].description or "").split()) if docs else ""
         yield f"{head}  # {doc}" if doc else head
         yield from inner
 

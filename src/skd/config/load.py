@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from skd.config.contradictions import contradictions
+from skd.config.contradictions import Contradiction, contradictions
 from skd.config.credentials import quoted, variable_of_key, variable_of_value
 from skd.config.document import MAX_DEPTH, STAND_IN, Document, KeyPath, value_at
 from skd.config.dump import config_digest, dump_config
 from skd.config.fields import PathText
+from skd.config.idle import idle_on_purpose
 from skd.config.include import read_with_parts
 from skd.config.legacy import in_our_terms
 from skd.config.models import StudentModel, TeacherConfig
@@ -94,7 +95,9 @@ def read_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
         document = read_with_parts(Path(path))
     except ConfigError as error:
         return Reading(None, error.problems)
-    return _checked(in_our_terms(document), overrides)
+    ours = in_our_terms(document)
+    # Files of other programs list all their keys, whether or not they have an effect.
+    return _checked(ours, overrides, refuse_idle=ours is document)
 
 
 def config_of(
@@ -128,12 +131,18 @@ def checked_config(
 
 
 def _checked(
-    document: Document, overrides: Sequence[str] | Mapping[str, object], places: Mapping[str, str] | None = None
+    document: Document,
+    overrides: Sequence[str] | Mapping[str, object],
+    places: Mapping[str, str] | None = None,
+    *,
+    refuse_idle: bool = False,
 ) -> Reading:
     if isinstance(document.data, dict):
         apply_overrides(document, overrides, places or {})
         _remove_secrets(document)
     config, details = _validated(document)
+    if refuse_idle and not document.partial:
+        _tell(document, idle_on_purpose(document))
     if document.problems or config is None:
         return Reading(None, sorted(document.problems, key=_position), _sections(document, details))
     for name, text, value in _read_as_numbers(document, config):
@@ -162,10 +171,15 @@ def _validated(document: Document) -> tuple[RunConfig | None, list[ErrorDetails]
         told = [detail for detail in told if detail["type"] != "missing" or len(detail["loc"]) > 1]
     found = [problem_of(detail, document) for detail in told]
     document.problems.extend(dict.fromkeys(problem for problem in found if problem is not None))
-    for contradiction in () if document.partial else contradictions(document.data):
+    if not document.partial:
+        _tell(document, contradictions(document.data))
+    return None, details
+
+
+def _tell(document: Document, found: Iterable[Contradiction]) -> None:
+    for contradiction in found:
         place = document.place(contradiction.path)
         document.problems.append(Problem("SKD-C10", place, contradiction.found, contradiction.remedy))
-    return None, details
 
 
 def _sections(document: Document, details: Iterable[ErrorDetails]) -> Sections:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Seconds, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
 from skd.config.models import (
     HubConfig,
@@ -28,6 +28,7 @@ from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
 
 __all__ = [
+    "RolloutsConfig",
     "RunConfig",
     "SamplingConfig",
     "StudentWarpConfig",
@@ -70,6 +71,26 @@ class TeacherWarpConfig(WarpConfig):
     """0 takes the most probable token."""
 
 
+class RolloutsConfig(Section):
+    """vLLM writes what the student, or a teacher in this process, writes alone; interleaved responses it does not.
+
+    It runs as a child process with a copy of the weights, renewed after optimiser steps. Bits are not promised.
+    """
+
+    engine: Literal["vllm"]
+    """vllm."""
+    python: PathText
+    """The python of the environment that vLLM is in: it wants other versions of libraries than skd."""
+    max_staleness: Annotated[Integer, AfterValidator(InRange(0, 2**20))] = 0
+    """Optimiser steps that the copy may be behind; 0 renews it before every step."""
+    gpu_memory: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 0.3
+    """Share of the GPU's memory for weights and caches of the engine, which it has beside the training."""
+    start_seconds: Seconds = 600.0
+    """Longest wait for the engine to start."""
+    total_seconds: Seconds = 1800.0
+    """Time for all responses of a step; then the run is saved and ends."""
+
+
 class SamplingConfig(Section):
     """How responses are sampled. Idle under the policy data_set."""
 
@@ -85,11 +106,14 @@ class SamplingConfig(Section):
     """Warp of the teacher's replacements."""
     stop_strings: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
     """Texts that end a response, besides the end tokens."""
+    rollouts: RolloutsConfig | None = None
+    """An engine for the responses that one model writes alone; null for skd's own sampler."""
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
     prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
-    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
-    run and not once in every epoch; 0 keeps nothing."""
+    """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
+    compile: Flag = False
+    """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]
@@ -129,8 +153,8 @@ class TrainConfig(Section):
     student's weights whole)."""
     offload: Flag = False
     """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training forward; master weights are float32 in both."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the training forward; master weights are float32 in all. fp16 scales the loss as it goes."""
     validate_every: Count | None = 100
     """Steps between validations; null for the last step only."""
     validation_prompts: Count = 64
@@ -142,8 +166,7 @@ class TrainConfig(Section):
     samples_every: Count | None = 50
     """Steps between printed samples; null for none."""
     rank_timeout_seconds: Annotated[Real, AfterValidator(InRange(1))] = 1800.0
-    """How long a process that others wait for may make no progress before the run ends. Rounds of the sampler,
-    micro-batches and files of a checkpoint are progress; loading a model is not, until it is done."""
+    """Of several processes, how long one that others wait for may make no progress (a round, a micro-batch, a file)."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Programs that get a copy of the numbers; one that fails stops no run."""
 
@@ -203,11 +226,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if found := contradictions(self._given()):
+        if found := contradictions(self.given()):
             raise PydanticCustomError("contradictions", "{text}", {"text": "; ".join(map(str, found))})
         return self
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """As plain data, without the sections that are the method's own, so that a message can name the method."""
         written, own = self.model_dump(mode="json", exclude_unset=True), METHODS[self.method].sections
         given = {key for key, value in written.items() if value != own.get(key)}

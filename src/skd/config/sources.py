@@ -169,6 +169,8 @@ class DataConfig(Section):
     """Rows for validation; null for none."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What happens to a row that cannot be read: all are listed, and the run stops or goes on without them."""
+    on_empty: Literal["error", "keep"] = "error"
+    """Empty prompts and responses are an error, or kept: an empty response teaches to end at once."""
     on_leak: Literal["warn", "error"] = "warn"
     """What happens when validation rows are training rows too."""
     chat: Literal["auto", "always", "never"] = "auto"

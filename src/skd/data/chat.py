@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from skd.data.encoding import Encoding, LongPrompt, Refusals
 from skd.data.frames import ChatFrame, Frame, Refusal, TrainOn
 from skd.data.prompt_template import Template
+from skd.data.records import OnEmpty
 from skd.data.rows import Row
 from skd.data.spool import TokenLists
 from skd.data.templates import require_template
@@ -36,6 +37,7 @@ def encode_prompts(
     train_on: TrainOn = "last",
     max_prompt_tokens: int = 1024,
     on_long_prompt: LongPrompt = "error",
+    on_empty: OnEmpty = "error",
     stop_id: int,
 ) -> Prompts:
     """The prompts of a data set as ids, with references where every row has a response.
@@ -50,11 +52,12 @@ def encode_prompts(
     is learned from, there are no masks.
 
     Raises ModelError when a template is missing or refuses a row (SKD-M08), rewrites turns that are to be trained
-    (SKD-M09) or does not end (SKD-M10); DataError for empty prompts (SKD-D05),
-    rows with and without response side by side (SKD-D04), and prompts over ``max_prompt_tokens`` (SKD-D08);
-    ConfigError for a system text that no template could place (SKD-C10).
+    (SKD-M09) or does not end (SKD-M10); DataError for empty prompts, or with ``on_empty="keep"`` for those that get no
+    token from what stands around them (SKD-D05), rows with and without response side by side (SKD-D04), and prompts
+    over ``max_prompt_tokens`` (SKD-D08); ConfigError for a system text that no template could place (SKD-C10).
     """
-    encoding = Encoding(_frame(tokenizer, stop_id, chat, system), train_on, max_prompt_tokens, on_long_prompt)
+    frame = _frame(tokenizer, stop_id, chat, system, on_empty)
+    encoding = Encoding(frame, train_on, max_prompt_tokens, on_long_prompt)
     for row in rows:
         encoding.add(row)
     return encoding.finished()
@@ -73,6 +76,7 @@ def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Da
         train_on=data.train_on,
         max_prompt_tokens=data.max_prompt_tokens,
         on_long_prompt=data.on_long_prompt,
+        on_empty=data.on_empty,
         stop_id=stop_id,
     )
     if any(row.route is not None for row in islice(rows, 1)):
@@ -80,7 +84,7 @@ def encode_set(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Da
     if data.teacher_prompt is None:
         return prompts
     filled = (_filled(Template(data.teacher_prompt), rows[number]) for number in prompts.sample_ids)
-    frame = _frame(tokenizer, stop_id, data.chat, data.system)
+    frame = _frame(tokenizer, stop_id, data.chat, data.system, data.on_empty)
     return replace(prompts, teacher_ids=_prompt_ids(filled, frame, data.train_on))
 
 
@@ -95,12 +99,15 @@ def _filled(template: Template, row: Row) -> Row:
     return replace(row, prompt=template.fill(values), response=None)
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None) -> Frame:
+def _frame(
+    tokenizer: PreTrainedTokenizerBase, stop_id: int, chat: Chat, system: str | None, on_empty: OnEmpty
+) -> Frame:
+    keeps_empty = on_empty == "keep"
     if not _uses_template(tokenizer, chat, system):
-        return Frame(tokenizer, stop_id)
+        return Frame(tokenizer, stop_id, keeps_empty=keeps_empty)
     require_template(tokenizer)
     try:
-        return ChatFrame(tokenizer, stop_id, system)
+        return ChatFrame(tokenizer, stop_id, system, keeps_empty=keeps_empty)
     except Refusal as refusal:
         raise ModelError(Problem(refusal.code, "data.chat", refusal.found, refusal.remedy)) from None
 

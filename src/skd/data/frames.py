@@ -44,10 +44,13 @@ class Refusal(Exception):
 
 
 class Frame:
-    """Plain text: what the tokenizer itself puts in front of a text, then the text."""
+    """Plain text: what the tokenizer itself puts in front of a text, then the text.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_id: int) -> None:
-        self.tokens, self.end_id = Tokens(tokenizer), stop_id
+    With ``keeps_empty``, a prompt without text has the tokens that stand around it; otherwise it has none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_id: int, *, keeps_empty: bool = False) -> None:
+        self.tokens, self.end_id, self.keeps_empty = Tokens(tokenizer), stop_id, keeps_empty
 
     def encode(self, row: Row, train_on: TrainOn) -> Encoded:
         """The ids of a row. Raises Refusal where the row has no place in this frame."""
@@ -56,7 +59,7 @@ class Frame:
             raise Refusal("SKD-M08", found, "use a chat model, or rows of one prompt and one response")
         content = self.tokens.content(row.prompt)
         reference = None if row.response is None else [*self.tokens.content(row.response), self.end_id]
-        return Encoded(self.tokens.before + content if content else [], reference)
+        return Encoded(self.tokens.before + content if content or self.keeps_empty else [], reference)
 
     def shortened(self, row: Row, train_on: TrainOn, limit: int) -> list[int]:
         """The prompt, its text cut on the left to ``limit`` ids; empty when no text would be left."""
@@ -76,8 +79,10 @@ class ChatFrame(Frame):
     Raises Refusal when the template cannot even hold a prompt with a response.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_id: int, system: str | None) -> None:
-        super().__init__(tokenizer, stop_id)
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop_id: int, system: str | None, *, keeps_empty: bool = False
+    ) -> None:
+        super().__init__(tokenizer, stop_id, keeps_empty=keeps_empty)
         self._tokenizer, self._system = tokenizer, system
         behind = self._render([Turn("user", "a"), Turn("assistant", _CONTENT)]).rpartition(_CONTENT)[2]
         written = next((i for i in self.tokens.written(behind) if i in self.tokens.special_ids), None)
@@ -92,7 +97,7 @@ class ChatFrame(Frame):
         the response is not in it; then the response's own ids and the end token stand for it. Of several trained turns
         each must be as the template first had it (Refusal).
         """
-        if not row.prompt.strip():
+        if not row.prompt.strip() and not self.keeps_empty:
             return Encoded([], None if row.response is None else [self.end_id])
         escaped = Escaped(self.tokens, turns_of(row, self._system))
         turns, trained = escaped.turns, _trained(row, escaped.turns, train_on)

@@ -72,6 +72,9 @@ def _from_yaml(path: Path) -> FileTask:
     if not shape.prompt.fields:
         found = "the prompt names no field, so that all prompts would be the same"
         raise ConfigError(Problem("SKD-C10", document.place(("prompt",)), found, "write one, such as {question}"))
+    if not shape.reference.fields:
+        found = f"the reference names no field, and the metric {file.metric} compares with it"
+        raise ConfigError(Problem("SKD-C10", document.place(("reference",)), found, "write one, such as {answer}"))
     return FileTask(
         name=file.name or path.stem,
         shapes=(shape,),

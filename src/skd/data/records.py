@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from skd.errors import Problem
 
-__all__ = ["Record", "RowProblems", "kind_of", "names_of"]
+__all__ = ["OnEmpty", "Record", "RowProblems", "kind_of", "names_of"]
 
 SHOWN = 5
 """Problems of one kind that are listed; the others are counted."""
 
+OnEmpty = Literal["error", "keep"]
 Record = tuple[str, Any]
 """Where a row stands, and the value that stands there."""
 
@@ -20,8 +21,10 @@ Record = tuple[str, Any]
 class RowProblems:
     """Problems of the rows of one source by kind: the first few are kept in full, the rest as a count."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, on_empty: OnEmpty = "error") -> None:
         self._place = place
+        self.on_empty = on_empty
+        """Whether an empty text is a problem."""
         self._kinds: dict[tuple[str, str], list[Problem]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._last = ""

@@ -191,8 +191,9 @@ def _text(place: str, name: str, kind: str, text: Any, problems: RowProblems) ->
             Problem("SKD-D04", place, f"field {name!r} is {kind_of(text)}, not text", f"make every {kind!r} text")
         )
         return None
-    if not text.strip():
-        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", f"fill or remove the rows without {kind!r}"))
+    if not text.strip() and problems.on_empty == "error":
+        remedy = f"fill or remove the rows without {kind!r}, or set data.on_empty to keep"
+        problems.add(Problem("SKD-D05", place, f"field {name!r} is empty", remedy))
         return None
     if len(text) > MAX_CHARACTERS:
         found = f"field {name!r} has {len(text):,} characters, more than {MAX_CHARACTERS:,}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from skd.data.files import file_records
 from skd.data.hub import hub_records, name_of
-from skd.data.records import Record, RowProblems, kind_of
+from skd.data.records import OnEmpty, Record, RowProblems, kind_of
 from skd.data.rows import Row
 from skd.data.shapes import Fields, Messages, TaskRows, routed, shape_of
 from skd.data.spool import Rows
@@ -46,15 +46,16 @@ def load_rows(
     sources: Sequence[Source],
     *,
     on_bad_row: OnBadRow = "error",
+    on_empty: OnEmpty = "error",
     at_least: int = 1,
     teacher: RoutedTeacher | None = None,
 ) -> Sequence[Row]:
     """The rows of all sources, one source after the other and each in its own order.
 
     Of each source, the first ``share`` of its rows is used, as in the alignment-handbook's ``dataset_mixer``.
-    ``on_bad_row="skip"`` leaves out the rows that cannot be read, and lists them as a warning. ``at_least`` is the
-    smallest number of rows that is of use, such as one global batch. With a ``teacher`` that is several, each row names
-    the one it has.
+    ``on_bad_row="skip"`` leaves out the rows that cannot be read, and lists them as a warning.
+    ``on_empty="keep"`` takes empty prompts and responses as they are. ``at_least`` is the smallest number of rows that
+    is of use, such as one global batch. With a ``teacher`` that is several, each row names the one it has.
 
     Raises DataError with every problem of every source: missing or empty (SKD-D01), not parsable (SKD-D02), not clean
     text (SKD-D03), wrong fields (SKD-D04), empty texts (SKD-D05), too few rows (SKD-D12), a data set with a script
@@ -64,7 +65,7 @@ def load_rows(
     for source in sources:
         try:
             before = len(rows)
-            _add_rows(rows, source, on_bad_row, teacher)
+            _add_rows(rows, source, on_bad_row, on_empty, teacher)
             rows.cut(before + _share(source, len(rows) - before))
         except DataError as error:
             problems += error.problems
@@ -78,14 +79,19 @@ def load_rows(
 
 
 def load_sets(
-    *sets: Sequence[Source], on_bad_row: OnBadRow = "error", teacher: RoutedTeacher | None = None
+    *sets: Sequence[Source],
+    on_bad_row: OnBadRow = "error",
+    on_empty: OnEmpty = "error",
+    teacher: RoutedTeacher | None = None,
 ) -> list[Sequence[Row]]:
     """``load_rows`` of each set, with the problems of all in one DataError; a set without sources has no rows."""
     loaded: list[Sequence[Row]] = []
     problems: list[Problem] = []
     for sources in sets:
         try:
-            loaded.append(load_rows(sources, on_bad_row=on_bad_row, teacher=teacher) if sources else [])
+            loaded.append(
+                load_rows(sources, on_bad_row=on_bad_row, on_empty=on_empty, teacher=teacher) if sources else []
+            )
         except DataError as error:
             problems += error.problems
     if problems:
@@ -136,12 +142,14 @@ def _place(source: Source) -> str:
     return source.path if source.kind == "file" else name_of(source)
 
 
-def _add_rows(rows: Rows, source: Source, on_bad_row: OnBadRow, teacher: RoutedTeacher | None) -> None:
+def _add_rows(
+    rows: Rows, source: Source, on_bad_row: OnBadRow, on_empty: OnEmpty, teacher: RoutedTeacher | None
+) -> None:
     """Put the rows of a source behind those that are there."""
     if source.kind == "task":
         rows.extend(TASKS[source.name].rows(source.split, source.size, source.seed))
         return
-    problems, before = RowProblems(_place(source)), len(rows)
+    problems, before = RowProblems(_place(source), on_empty), len(rows)
     records = file_records(source, problems) if source.kind == "file" else hub_records(source)
     for row in _rows(islice(records, source.limit), source, problems, teacher):
         rows.append(row)

@@ -14,6 +14,7 @@ from skd.data.rows import Split
 from skd.errors import ConfigError, Problem
 from skd.evaluate.grade import grade_file
 from skd.evaluate.workload import Choice, require_known
+from skd.text import visible
 
 __all__ = ["EvaluateOptions", "choices_of", "grade_answers", "measure"]
 
@@ -74,7 +75,7 @@ def measure(model: str, options: EvaluateOptions) -> None:
     )
     for result in results:
         if ranks.is_main:
-            print("\n".join(result.lines()), flush=True)
+            print(visible("\n".join(result.lines())), flush=True)
 
 
 def grade_answers(path: Path) -> None:

@@ -44,6 +44,6 @@ def _lines(console: Console, name: str, total: int) -> Advance:
         nonlocal said
         if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            console.print(Text(f"{name}: {count:,} of {total:,} items"))
+            console.print(Text(f"{visible(name)}: {count:,} of {total:,} items"))
 
     return advance

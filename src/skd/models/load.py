@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from skd.config import resolve_model_path
 from skd.errors import ModelError, Problem, joined
+from skd.files import directory_digest
 from skd.model_files import explain, model_files, require_directory
 from skd.models.directory import without_progress_bars
 from skd.models.quantized import quantized_loading, require_narrow, require_quantization
@@ -95,22 +95,12 @@ def load_tokenizer(name: str, path: str | Path, revision: str | None) -> PreTrai
 
 
 def provenance(path: str | Path, model: PreTrainedModel) -> dict[str, Any]:
-    """What identifies a loaded model: its path, its Hub commit, or the digest of a local directory's files.
-
-    The digest covers the names and sizes of all files and the content of the small ones (up to 1 MiB), so that it is
-    cheap for any size of weights.
-    """
+    """What identifies a loaded model: its path, its Hub commit, or the digest of a local directory's files."""
     record: dict[str, Any] = {"path": str(path), "class": type(model).__name__}
     directory = Path(resolve_model_path(str(path)))
     if not directory.is_dir():
         return record | {"revision": getattr(model.config, "_commit_hash", None)}
-    digest = hashlib.sha256()
-    for file in sorted(p for p in directory.iterdir() if p.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size};".encode())
-        if size <= 2**20:
-            digest.update(file.read_bytes())
-    return record | {"digest": digest.hexdigest()}
+    return record | {"digest": directory_digest(directory)}
 
 
 def guarded(name: str, path: str | Path, load: Any) -> Any:

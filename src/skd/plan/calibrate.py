@@ -20,7 +20,7 @@ from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView,
 from skd.objectives.divergences import ForwardKL
 from skd.plan.cost import LAUNCHES_OF_A_LAYER
 from skd.plan.machine import MachineConfig, RatesConfig
-from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
 from skd.sampling.warp import Warp, draw, kth_largest
 from skd.types import STUDENT, Head
 
@@ -98,7 +98,8 @@ def _layer() -> float:
         config = LlamaConfig(
             vocab_size=64, hidden_size=64, intermediate_size=192, num_hidden_layers=layers, num_attention_heads=4
         )
-        body = CursorModel(LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None), 64, 32, 32)
+        module, form = LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None)
+        body = CursorModel(module, form, 64, CursorCache(num_rows=32, capacity=32))
         ids, cursor = torch.zeros(32, 1, dtype=torch.int64), torch.full((32,), 8)
         return _median(lambda: [body.forward(ids, cursor, 16) for _ in range(10)]) / 10
 

@@ -20,6 +20,7 @@ from skd.data.tasks import TASKS
 from skd.data.words import build_tokenizer
 from skd.models.directory import write_model
 from skd.quickstart.tiny import Recipe, build_model, exact_match, train
+from skd.text import visible
 
 __all__ = ["ASSETS", "make"]
 
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.tasks or task_name in options.tasks:
             began = time.perf_counter()
             score = make(options.out, task_name, role)
-            print(f"{task_name} {role}: {score:.1%} exact match, {time.perf_counter() - began:.0f} s")
+            print(visible(f"{task_name} {role}: {score:.1%} exact match, {time.perf_counter() - began:.0f} s"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from skd.config import METHODS as BUNDLES
 from skd.config import RunConfig, config_of
 from skd.data.rows import Split
 from skd.data.tasks import TASKS
@@ -143,6 +144,11 @@ def _make_ready(out: Path) -> None:
 def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
     """The configuration of one method's run: all share everything but the method."""
     skd = {"policy": {"kind": "interleaved", "gate": {"kind": "top_k", "k": plan.k}, "block": 5}}
+    sampling = {
+        "max_new_tokens": plan.max_new_tokens,
+        "student": {"temperature": plan.student_temperature, "top_p": 1.0},
+        "teacher": {"temperature": 1.0, "top_p": 1.0},
+    }
     return config_of(
         {
             "method": method,
@@ -151,11 +157,6 @@ def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
             "data": {
                 "train": {"kind": "task", "name": task, "split": "train", "size": plan.num_prompts},
                 "validation": {"kind": "task", "name": task, "split": "validation", "size": 64},
-            },
-            "sampling": {
-                "max_new_tokens": plan.max_new_tokens,
-                "student": {"temperature": plan.student_temperature, "top_p": 1.0},
-                "teacher": {"temperature": 1.0, "top_p": 1.0},
             },
             "train": {
                 "lr": plan.lr,
@@ -168,6 +169,7 @@ def config_for(task: str, plan: Plan, method: str, output: Path) -> RunConfig:
                 "samples_every": None,
             },
             "output": str(output),
+            **({} if BUNDLES[method].policy["kind"] == "data_set" else {"sampling": sampling}),
             **(skd if method == "skd" else {}),
         }
     )

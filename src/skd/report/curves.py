@@ -63,6 +63,7 @@ _SPLIT = {
 _SPLIT_POINTS = 80
 _DRAWN = {key for chart in _CHARTS for key in chart.series} | set(_SPLIT)
 _MAX_OTHERS = 12
+_TEACHERS = "by_teacher/"
 
 
 def of_one(run: Metrics) -> list[Figure]:
@@ -75,6 +76,8 @@ def of_one(run: Metrics) -> list[Figure]:
         _by_position("kept", "Drafted tokens kept, by position", _stages(run, "kept", "replaced")),
         _by_position("written", "Tokens written by the teacher, by position", _stages(run, "written", "tokens")),
     ]
+    taught = _by_teacher(run)
+    drawn.insert(3, _figure("teachers", "Drafted tokens kept, by teacher", taught, percent=True) if taught else None)
     drawn.append(_time_split(run))
     return [one for one in drawn if one is not None]
 
@@ -96,12 +99,19 @@ def of_several(runs: Sequence[RunRecord]) -> list[Figure]:
 
 def others(run: Metrics) -> list[Figure]:
     """Numbers of ``metrics.jsonl`` that have no figure of their own, such as scores of a user's measure."""
-    left = [key for key in run.series if key not in _DRAWN][:_MAX_OTHERS]
+    left = [key for key in run.series if key not in _DRAWN and not key.startswith(_TEACHERS)][:_MAX_OTHERS]
     drawn = [
         _figure(f"other{number}", key, {key: run.series[key]}, key.endswith(("_rate", "_share")))
         for number, key in enumerate(left)
     ]
     return [one for one in drawn if one is not None]
+
+
+def _by_teacher(run: Metrics) -> Series:
+    """The acceptance of each of several teachers, by name."""
+    ending = "/acceptance_rate"
+    keys = [key for key in run.series if key.startswith(_TEACHERS) and key.endswith(ending)]
+    return {key.removeprefix(_TEACHERS).removesuffix(ending): run.series[key] for key in keys}
 
 
 def _picked(run: Metrics, keys: Mapping[str, str]) -> Series:

@@ -14,6 +14,8 @@ from skd.types import Evidence, LossSum, Rollout, TopEvidence
 
 __all__ = ["MicroBatch", "StudentLoss", "collate", "joined_evidence", "no_responses", "response_tokens", "teacher_view"]
 
+_ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -116,7 +118,7 @@ class StudentLoss(nn.Module):
     """Body, head and loss in one forward: gradient hooks that a wrapper sets must fire for the head too.
 
     Args:
-        precision: "fp32", or "bf16" for autocast of the forward around float32 weights.
+        precision: "fp32", or "bf16" or "fp16" for autocast of the forward around float32 weights.
     """
 
     def __init__(self, pair: Pair, objective: Objective, precision: str) -> None:
@@ -124,13 +126,13 @@ class StudentLoss(nn.Module):
         self.student = pair.student
         self._pair = pair
         self._objective = objective
-        self._bf16 = precision == "bf16"
+        self._arithmetic = _ARITHMETIC[precision]
 
     def forward(self, batch: MicroBatch) -> LossSum:
         """The micro-batch's sum of weight x token loss, with its gradient, and what the logs show of each token."""
         device = batch.input_ids_BT.device
         needs_teacher = self._objective.needs_teacher
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(device.type, self._arithmetic, enabled=self._arithmetic != torch.float32):
             hidden_BTD = body(self.student)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
             return chunked_loss(
                 torch.cat(predicting(hidden_BTD, batch.prompt_lengths, batch.response_lengths)),

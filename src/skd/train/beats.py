@@ -50,9 +50,13 @@ class Beat:
 
 
 def collectives() -> int:
-    """Collectives that this process has begun, over all its groups."""
+    """Collectives that this process has begun, over all its groups; -1 with a backend that does not count (gloo and
+    NCCL do), where nobody is ever called late."""
     groups: list[Any] = list(distributed_c10d._world.pg_map)
-    return sum(group._get_sequence_number_for_group() for group in groups)
+    try:
+        return sum(group._get_sequence_number_for_group() for group in groups)
+    except RuntimeError:
+        return -1
 
 
 def machine() -> str:
@@ -93,7 +97,8 @@ class Lateness:
         """Take note of the newest beats of all."""
         working = {rank: beat for rank, beat in beats.items() if beat.state == "working"}
         fewest = min((beat.collectives for beat in working.values()), default=0)
-        behind = [rank for rank, beat in working.items() if beat.collectives == fewest and len(working) > 1]
+        known = len(working) > 1 and fewest >= 0
+        behind = [rank for rank, beat in working.items() if beat.collectives == fewest and known]
         self._since = {
             rank: self._since.get(rank, now) if self._progress.get(rank) == beats[rank].progress else now
             for rank in behind

@@ -22,7 +22,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class TrainState:
     """Library versions that wrote the checkpoint."""
     validation_pending: bool = False
     """A validation is due after this step and was not finished."""
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+    """State of the scaler of the loss; empty where there is none."""
 
 
 def require_space(run_dir: Path, student: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from skd.recorded import as_recorded, fingerprint, other_models, other_rows, wit
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
 from skd.train.directory import remove_stale
+from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
 from skd.train.meeting import meet, require_same
@@ -114,7 +115,7 @@ def train(
         ResourceError: the disk is full or fails; older checkpoints are whole.
         SystemExit: with 128 + n after signal n; a checkpoint was saved.
     """
-    config = as_recorded(_configured(config, overrides))
+    config = as_launched(as_recorded(_configured(config, overrides)))
     settings, run_dir = config.train, Path(config.output)
     accelerator = meet(cpu=pair is not None and pair.device.type == "cpu")
     checked = checked or check(config, rows=prompts is None, models=pair is None, allow=allow)
@@ -144,6 +145,7 @@ def train(
         with (
             _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
             Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
+            nullcontext() if run.writers is None else closing(run.writers),
         ):
             try:
                 if state.validation_pending:
@@ -170,7 +172,7 @@ def train(
                 raise SystemExit(128 + interrupted.number) from None
             except RemoteError:
                 _save(run, state, log, shown)
-                shown.say(f"the teacher was lost after step {state.step}, which is saved; resume with the same command")
+                shown.say(f"a server was lost after step {state.step}, which is saved; resume with the same command")
                 raise
         shown.warn(watch.end(state.step))
         return _finished(run, state, shown, new=True)
@@ -272,6 +274,7 @@ def _first_state(run: Run) -> TrainState:
         provenance=run.pair.provenance,
         versions=versions(),
         validation_pending=run.validation is not None,
+        loss_scale=run.scaler.state_dict(),
     )
 
 
@@ -290,8 +293,11 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
         moments = restore_average(run.pair, moments, checkpoint)
         run.spread.reloaded(moments, checkpoint)
         run.pair.sync()
+    if state.loss_scale:
+        run.scaler.load_state_dict(state.loss_scale)
     return replace(
         now,
+        loss_scale=run.scaler.state_dict(),
         step=state.step,
         samples_trained=state.samples_trained,
         epoch=state.epoch,
@@ -311,7 +317,12 @@ def _advanced(run: Run, state: TrainState) -> TrainState:
     trained = state.samples_trained + settings.batch_size
     pending = run.validation is not None and _due(settings.validate_every, step, step == run.total_steps)
     return replace(
-        state, step=step, samples_trained=trained, epoch=trained / len(run.prompts), validation_pending=pending
+        state,
+        step=step,
+        samples_trained=trained,
+        epoch=trained / len(run.prompts),
+        validation_pending=pending,
+        loss_scale=run.scaler.state_dict(),
     )
 
 

@@ -23,17 +23,14 @@ from skd.train.run import Run
 from skd.train.tensors import average_tensors, restore_average, restore_student, student_tensors
 from skd.types import Rollout
 
-__all__ = ["refuse_nonfinite", "restored_dump", "write_dump"]
+__all__ = ["refuse_nonfinite", "restored_dump", "write_dump", "write_dump_of"]
 
 
 def refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
     """Raises NumericsError (SKD-T01), with the step written down, unless loss and gradient norm are finite."""
     if loss is not None and math.isfinite(loss) and math.isfinite(grad_norm):
         return
-    path = run.run_dir / f"nonfinite-step-{step}{'' if run.is_main else f'-rank-{run.rank}'}.json"
-    # Without a disk there is no dump, but the cause is still this one.
-    with run.spread.whole(), suppress(OSError):
-        write_dump(run, path, step, loss, grad_norm, rollout)
+    path = write_dump_of(run, step, loss, grad_norm, rollout)
     raise NumericsError(
         Problem(
             "SKD-T01",
@@ -44,10 +41,20 @@ def refuse_nonfinite(run: Run, step: int, loss: float | int | None, grad_norm: f
     )
 
 
+def write_dump_of(run: Run, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> Path:
+    """``write_dump`` into the run's directory; returns where it is."""
+    path = run.run_dir / f"nonfinite-step-{step}{'' if run.is_main else f'-rank-{run.rank}'}.json"
+    # Without a disk there is no dump, but the cause is still this one.
+    with run.spread.whole(), suppress(OSError):
+        write_dump(run, path, step, loss, grad_norm, rollout)
+    return path
+
+
 def write_dump(run: Run, path: Path, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
     """Write the responses to ``path`` and the student's weights, which are whole, beside it. Raises OSError."""
     parameters = [name for name, gradient in run.spread.gradients() if not torch.isfinite(gradient).all()]
     found = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "parameters": parameters}
+    found |= {"loss_scale": run.scaler.state_dict()}
     responses = [_response(rollout, row) for row in range(len(rollout))]
     write_atomic(path, json.dumps({**found, "responses": responses}) + "\n")
     weights = path.with_suffix(".safetensors")
@@ -80,6 +87,8 @@ def restored_dump(run: Run, path: Path) -> tuple[int, Rollout]:
     found = json.loads(path.read_text(encoding="utf-8"))
     weights = load_file(path.with_suffix(".safetensors"))
     restore_student(run.pair.student, restore_average(run.pair, weights, path), path)
+    if found.get("loss_scale"):
+        run.scaler.load_state_dict(found["loss_scale"])
     rows = found["responses"]
     return int(found["step"]), Rollout(
         prompt_ids=_column(rows, "prompt_ids", torch.int64),

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from skd.text import visible
+
 __all__ = ["Display"]
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -63,16 +65,16 @@ class Display:
             self.say(f"{self._unit} {step}/{self._total}  {_summary(metrics)}  left {self._time_left(step)}")
 
     def say(self, text: str | Text) -> None:
-        """Print a line above the bar. The text is shown as it is; mark-up in it means nothing."""
+        """Print a line above the bar. Mark-up in it means nothing, and control characters are escapes."""
         if self._enabled:
             # Standard error may be a file on a full disk; that stops no run.
             with suppress(OSError):
-                self._console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
+                self._console.print(text if isinstance(text, Text) else Text(visible(text)), soft_wrap=True)
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Print warnings, a line each."""
         for warning in warnings:
-            self.say(Text(warning, style="yellow"))
+            self.say(Text(visible(warning), style="yellow"))
 
     def response(self, title: str, pieces: Sequence[str], authors: Sequence[int]) -> None:
         """Print a response, each token coloured by its author."""

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from skd.config import RunConfig
+from skd.engines import Writers
 from skd.errors import Problem, RemoteError
 from skd.models import Pair
 from skd.objectives import Objective
@@ -31,7 +33,7 @@ _LOST_ELSEWHERE = Problem("SKD-R02", "teacher", "another process has lost the se
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a run; the loop changes weights and optimizer state, nothing else in here."""
+    """The parts of a run; the loop changes weights, optimizer and loss scale, nothing else in here."""
 
     config: RunConfig
     run_dir: Path
@@ -47,6 +49,10 @@ class Run:
     """What learns in this process: the pair's student, or a shard."""
     loss: StudentLoss
     """Of the pair, whose student is whole."""
+    scaler: GradScaler
+    """Of the loss; see ``skd.train.scale``."""
+    writers: Writers | None = None
+    """Engines outside this process that write for the policy."""
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
 

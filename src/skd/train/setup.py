@@ -25,7 +25,7 @@ from skd.config import (
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
-from skd.engines import VllmServer, server_of
+from skd.engines import VllmServer, server_of, writers_of
 from skd.errors import ConfigError, DataError, Problem
 from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
@@ -34,6 +34,7 @@ from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
 from skd.train.fsdp import Sharded
 from skd.train.run import Run
+from skd.train.scale import loss_scaler
 from skd.train.spread import MakeLoss, Replicated, Spread
 from skd.train.stored import open_sets, prompts_of, require_evidence
 from skd.train.zero import Zero
@@ -85,11 +86,13 @@ def prepare(
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
     # Stored evidence cannot be computed again.
     evidence = objective.needs_teacher and (config.sampling.evidence == "keep" or without_teacher)
+    writers = writers_of(config)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config, evidence=evidence, student_logp=student_logp),
+        policy=build_policy(config, evidence=evidence, student_logp=student_logp, writers=writers),
+        writers=writers,
         objective=objective,
         prompts=train_set,
         validation=held_out,
@@ -97,6 +100,7 @@ def prepare(
         accelerator=accelerator,
         spread=spread,
         loss=loss_of(pair),
+        scaler=loss_scaler(config.train.precision, accelerator.device),
     )
 
 
@@ -117,7 +121,7 @@ def _spread(config: RunConfig) -> Callable[[Pair, MakeLoss, TrainConfig, Acceler
 
 def prepare_prompts(config: RunConfig, accelerator: Accelerator, pair: Pair | None = None) -> tuple[Pair, Prompts]:
     """The pair and the training set of a configuration, as ``prepare`` would load them. Raises as it does."""
-    (rows,) = open_sets(config.data.train, on_bad_row=config.data.on_bad_row, teacher=_routed(config))
+    (rows,) = open_sets(config.data, config.data.train, teacher=_routed(config))
     pair = pair or _load(config, accelerator)
     prompts = _encoded(config, pair, rows)
     _require_fitting(config, pair, prompts)
@@ -130,7 +134,7 @@ def _rows(
     """Training and validation rows: those given, else those that the configuration names."""
     data = config.data
     wanted = data.train if prompts is None else (), data.validation or () if validation is None else ()
-    train, held_out = open_sets(*wanted, on_bad_row=data.on_bad_row, teacher=_routed(config))
+    train, held_out = open_sets(data, *wanted, teacher=_routed(config))
     if isinstance(train, list) and isinstance(held_out, list):
         tell_leak(train, held_out, data.on_leak)
     return train if prompts is None else prompts, held_out or validation

@@ -22,6 +22,7 @@ from skd.train.memory_faults import memory_faults
 from skd.train.nonfinite import refuse_nonfinite, restored_dump
 from skd.train.positions import positions
 from skd.train.run import Run
+from skd.train.scale import overflowed, refuse_smallest
 from skd.train.schedule import lr_factor
 from skd.train.split import padding, peak_mb, split_of_step
 from skd.types import DATA, STUDENT, TEACHER, LossSum, Rollout, by_route
@@ -86,21 +87,35 @@ def train_step(run: Run, step: int) -> StepReport:
     clock = Clock(run.accelerator.device)
     with memory_faults(step, "the student learns", _sizes(rollout)), run.recomputing():
         metrics, grad_norm = _gradients(run, step, rollout, clock)
-    refuse_nonfinite(run, step, metrics["loss"], grad_norm, rollout)
+    overflow = overflowed(run)
+    refuse_nonfinite(run, step, metrics["loss"], 0.0 if overflow else grad_norm, rollout)
+    if overflow:
+        refuse_smallest(run, step, metrics["loss"], rollout)
     lr = settings.lr * lr_factor(step, run.total_steps, warmup=settings.warmup, shape=settings.schedule)
     point("update")
-    run.spread.update(lr, grad_norm)
+    metrics |= _update(run, lr, grad_norm, overflow)
     point("step")
 
     clock.lap("optimiser")
     metrics |= _used(run, used)
+    metrics |= _engine(run, step, rollout)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
-    metrics |= {"grad_norm": grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
+    metrics |= {"grad_norm": None if overflow else grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
     metrics |= split | {"seconds_idle": max(0.0, ended - started - sum(split.values()))}
     metrics |= {"seconds_train": ended - sampled, "seconds_cpu": time.process_time() - cpu_started}
     metrics |= {"seconds": ended - started, "tokens_per_second": (metrics["tokens"] or 0) / (ended - started)}
     return StepReport(metrics, positions(run, rollout), _by_teacher(run, rollout), rollout, epochs, sample_ids)
+
+
+def _update(run: Run, lr: float, grad_norm: float, overflow: bool) -> dict[str, float]:
+    """Let the optimiser take the gradients, unless they overflowed; returns the loss scale where there is one."""
+    if overflow:
+        run.optimizer.zero_grad(set_to_none=True)
+    else:
+        run.spread.update(lr, grad_norm)
+    run.scaler.update()
+    return {"loss_scale": run.scaler.get_scale()} if run.scaler.is_enabled() else {}
 
 
 def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dict[str, float | int | None], float]:
@@ -126,10 +141,11 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
                 loss = run.spread.module(batch)
                 clock.lap("forward")
                 # Times the ranks, because the wrapper averages gradients over them.
-                run.spread.backward(loss.loss * (run.world_size / total_weight))
+                run.spread.backward(run.scaler.scale(loss.loss * (run.world_size / total_weight)))
             clock.lap("backward")
             sums.add(loss, batch.tokens.author_N)
             point("backward")
+    run.scaler.unscale_(run.optimizer)
     metrics = _metrics(run, rollout, sums, total_weight) | {"padding": padding(rollout, batches)}
     return metrics, run.spread.grad_norm()
 
@@ -143,8 +159,13 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     """
     with run.spread.whole():
         step, rollout = restored_dump(run, dump)
+        scale = run.scaler.state_dict()
         run.spread.reloaded({}, dump)
         metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
+    if scale:
+        # Otherwise the scaler would not divide a second time.
+        run.scaler.update()
+        run.scaler.load_state_dict(scale)
     return float(metrics["loss"] or 0.0), grad_norm
 
 
@@ -155,7 +176,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
         rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
@@ -244,6 +265,17 @@ def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
     now = _usage(run)
     totals = run.total([now[name] - before[name] for name in now]) if now else []
     return {name: int(total) for name, total in zip(now, totals, strict=True)}
+
+
+def _engine(run: Run, step: int, rollout: Rollout) -> dict[str, float | int]:
+    """How far an engine outside this process was from the student, where one wrote: the worst over the ranks."""
+    if run.writers is None:
+        return {}
+    behind = step - min(rollout.versions or [step])
+    return {
+        "staleness": run.largest(behind),
+        "probe_gap": run.largest(round(rollout.stats.probe_gap * 1e9)) / 1e9,
+    }
 
 
 def _ratio(part: float, whole: float) -> float | None:

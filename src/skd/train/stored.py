@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skd.config import DataSource, RoutedTeacher
+from skd.config import DataConfig, DataSource, RoutedTeacher
 from skd.data.rows import Row
-from skd.data.sources import OnBadRow, load_sets
+from skd.data.sources import load_sets
 from skd.errors import ConfigError, Problem
 from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
@@ -18,15 +18,18 @@ __all__ = ["open_sets", "prompts_of", "require_evidence"]
 
 
 def open_sets(
-    *sets: Sequence[DataSource], on_bad_row: OnBadRow = "error", teacher: RoutedTeacher | None = None
+    data: DataConfig, *sets: Sequence[DataSource], teacher: RoutedTeacher | None = None
 ) -> list[Sequence[Row] | StoredResponses]:
     """The rows of each set as text, or its stored responses as they are; a set without sources has no rows. With a
     ``teacher`` that is several, each row names the one it has.
 
+    ``data`` says what happens to rows that cannot be read or are empty.
     Raises DataError with the problems of all sets.
     """
     texts = [[source for source in sources if source.kind != "responses"] for sources in sets]
-    rows: list[Sequence[Row] | StoredResponses] = [*load_sets(*texts, on_bad_row=on_bad_row, teacher=teacher)]
+    rows: list[Sequence[Row] | StoredResponses] = [
+        *load_sets(*texts, on_bad_row=data.on_bad_row, on_empty=data.on_empty, teacher=teacher)
+    ]
     for number, sources in enumerate(sets):
         for source in sources:
             if source.kind == "responses":

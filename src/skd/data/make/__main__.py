@@ -16,6 +16,7 @@ from skd.data.make.items import Sizes, splits_of
 from skd.data.make.machine import Machine
 from skd.data.make.makers import NAMES, find_maker
 from skd.errors import SkdError
+from skd.text import visible
 
 __all__ = ["main"]
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _make(options)
     except SkdError as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         return error.exit_code
 
 
@@ -63,7 +64,7 @@ def _make(options: argparse.Namespace) -> int:
     folder = options.to / maker.folder
     write_task(folder, options.task, options.seed, maker.title, maker.about, splits)
     counts = ", ".join(f"{split} {len(items):,} of {sizes.of(split):,}" for split, items in splits.items())
-    print(f"{folder}: {counts}; sources and licences in {folder / 'README.md'}")
+    print(visible(f"{folder}: {counts}; sources and licences in {folder / 'README.md'}"))
     return 0
 
 
