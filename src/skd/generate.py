@@ -89,10 +89,13 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
     return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
+_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "compile")
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What of a config the responses depend on."""
     values = config.model_dump(mode="json")
-    idle = ("slots", "evidence", "rollouts")
+    idle = ("rollouts", *_ROUNDING_ONLY)
     sampling = {key: value for key, value in values["sampling"].items() if key not in idle}
     if config.sampling.rollouts is not None:
         sampling["engine"] = config.sampling.rollouts.engine

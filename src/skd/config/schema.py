@@ -111,8 +111,9 @@ class SamplingConfig(Section):
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
     prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
-    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
-    run and not once in every epoch; 0 keeps nothing."""
+    """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
+    compile: Flag = False
+    """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]

@@ -12,6 +12,7 @@ import torch
 
 from skd.errors import ConfigError, Problem
 from skd.sampling.checks import require_positive, require_prompts, require_stop_strings
+from skd.sampling.execution import Eager
 from skd.sampling.gate import Gate
 from skd.sampling.gates import TopK
 from skd.sampling.judge import TeacherEngine
@@ -49,6 +50,7 @@ def interleave(
     evidence: bool = True,
     student_logp: bool = False,
     kept_prompts: PromptCache | None = None,
+    execution: Eager | None = None,
     on_commit: OnCommit | None = None,
     check: Callable[[], None] | None = None,
 ) -> Rollout:
@@ -72,6 +74,7 @@ def interleave(
             without drafts.
         kept_prompts: where what a frozen teacher in this process makes of prompts is kept for the next call. It then
             reads each prompt alone, so that a response does not depend, not even by rounding, on what was kept.
+        execution: ``Compiled()`` for compiled passes, which keeps its graphs for the next call.
         on_commit: told of every token as it is written.
         check: called before every round of drafting and judging; what it raises ends the sampling.
 
@@ -109,6 +112,7 @@ def interleave(
         student_logp=student_logp and gate.drafts,
         on_commit=on_commit,
         kept_prompts=kept_prompts,
+        execution=execution or Eager(),
     )
     with _evaluating(pair.sampling_student, pair.teacher):
         rollout = Sampler(pair, settings, requests, slots).run(check or (lambda: None))

@@ -34,7 +34,19 @@ from skd.objectives import (
     Veto,
 )
 from skd.policies import DataSet, Interleaved, Mixture, Policy, Sampling, Staged, Student, Teacher
-from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, PromptCache, SwitchOnce, TopK, TopP, Warp
+from skd.sampling import (
+    AcceptAll,
+    AcceptNone,
+    Compiled,
+    Gate,
+    Interpolated,
+    MinProb,
+    PromptCache,
+    SwitchOnce,
+    TopK,
+    TopP,
+    Warp,
+)
 from skd.schedule import Schedule
 
 __all__ = ["build_gate", "build_objective", "build_policy"]
@@ -89,6 +101,7 @@ def build_policy(
         evidence=evidence,
         student_logp=student_logp,
         kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
+        execution=Compiled() if settings.compile else None,
     )
     return _policy(config.policy, sampling, writers)
 
