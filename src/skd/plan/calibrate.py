@@ -19,7 +19,8 @@ from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView,
 from skd.objectives.divergences import ForwardKL
 from skd.plan.cost import LAUNCHES_OF_A_LAYER
 from skd.plan.machine import MachineConfig, RatesConfig
-from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.cache import AttentionForm
+from skd.sampling.execution import Eager
 from skd.sampling.warp import Warp, draw, kth_largest
 from skd.types import STUDENT, Head
 
@@ -97,7 +98,7 @@ def _layer() -> float:
         config = LlamaConfig(
             vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2
         )
-        body = CursorModel(LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None), 64, 1, 32)
+        body = Eager().body(LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None), 64, 1, 32)
         ids, cursor = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([8])
         return _least(lambda: [body.forward(ids, cursor, 16) for _ in range(10)]) / 10
 
