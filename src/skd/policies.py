@@ -49,6 +49,8 @@ class RolloutKey:
     """Share of the training done, in [0, 1], for schedules and stages."""
     check: Callable[[], None] | None = None
     """Called now and then while responses are sampled; what it raises ends the sampling."""
+    updates: int = 0
+    """Optimiser steps that the student has behind it: by these an engine that holds a copy knows whether it is old."""
 
     def select(self, index: Sequence[int]) -> RolloutKey:
         """The key of the prompts at ``index``."""

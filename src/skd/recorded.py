@@ -77,6 +77,9 @@ _HARMLESS = (
     "teacher*.concurrency",
     "teacher*_seconds",
     "teacher*.tries",
+    "sampling.rollouts.python",
+    "sampling.rollouts.gpu_memory",
+    "sampling.rollouts.*_seconds",
     "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""

@@ -47,6 +47,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_offload(config),
         *_scaled_shards(config),
         *_served_teacher(config, full),
+        *_rollouts(config, policies),
         *_rows_without_route(config),
         *_prompt_cache(config),
     ]
@@ -264,6 +265,25 @@ def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[
         text = "sampling.evidence is recompute, and the answers of a server are kept"
         found.append(Contradiction(("sampling", "evidence"), text, "write keep, or name a teacher model"))
     return found
+
+
+def _rollouts(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contradiction]:
+    """An engine that nothing is left to write for, or that would have to hold weights that are not here."""
+    if not isinstance(_get(config, "sampling", "rollouts"), Mapping):
+        return []
+    key: _Path = ("sampling", "rollouts")
+    writing = {choice.kind: choice for choice in policies if choice.kind in {"student", "teacher"}}
+    if not writing:
+        _, name = said_by(config, policies[0]) if policies else ((), "the policy")
+        text = f"sampling.rollouts is given, and {name} has nothing that one model writes alone"
+        return [Contradiction(key, text, "remove it, or write policy: student")]
+    teacher = config.get("teacher")
+    elsewhere = _get(teacher, "kind") not in {None, "model"} or any(_get(teacher, key) for key in ("engine", "by"))
+    if "teacher" in writing and (elsewhere or _get(teacher, "quantization") is not None):
+        _, name = said_by(config, writing["teacher"])
+        text = f"sampling.rollouts is given, and {name} is to write with a teacher that is no plain model here"
+        return [Contradiction(key, text, "remove it, or name a teacher model without quantization")]
+    return []
 
 
 def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:

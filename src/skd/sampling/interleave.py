@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from skd.models.pair import Pair
 
-__all__ = ["OnCommit", "interleave"]
+__all__ = ["OnCommit", "interleave", "requests_of", "with_evidence"]
 
 
 @torch.no_grad()
@@ -98,14 +98,7 @@ def interleave(
     if len(epochs) != len(prompts):
         found = f"has {len(epochs)} entries for {len(prompts)} prompts"
         raise ConfigError(Problem("SKD-C07", "epoch", found, "give one number for all, or one for every prompt"))
-    flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
-    rows = flat.split([len(ids) for ids in prompts.ids])
-    read = rows if prompts.teacher_ids is None else [torch.tensor(list(ids)) for ids in prompts.teacher_ids]
-    requests = [
-        Request(i * responses_per_prompt + j, ids, teacher_ids, sample_id, j, epochs[i])
-        for i, (ids, teacher_ids, sample_id) in enumerate(zip(rows, read, prompts.sample_ids, strict=True))
-        for j in range(responses_per_prompt)
-    ]
+    requests = requests_of(prompts, responses_per_prompt, epochs)
     settings = Settings(
         gate=gate,
         block=block,
@@ -124,11 +117,24 @@ def interleave(
     with _evaluating(pair.sampling_student, pair.teacher):
         rollout = Sampler(pair, settings, requests, slots).run(check or (lambda: None))
         if evidence and not gate.judges and pair.engine is not None:
-            rollout = _with_evidence(pair.engine, rollout)
+            rollout = with_evidence(pair.engine, rollout)
     return rollout
 
 
-def _with_evidence(teacher: TeacherEngine, rollout: Rollout) -> Rollout:
+def requests_of(prompts: Prompts, responses_per_prompt: int, epochs: Sequence[int]) -> list[Request]:
+    """The responses to be written, those to one prompt next to each other."""
+    flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
+    rows = flat.split([len(ids) for ids in prompts.ids])
+    read = rows if prompts.teacher_ids is None else [torch.tensor(list(ids)) for ids in prompts.teacher_ids]
+    return [
+        Request(i * responses_per_prompt + j, ids, teacher_ids, sample_id, j, epochs[i])
+        for i, (ids, teacher_ids, sample_id) in enumerate(zip(rows, read, prompts.sample_ids, strict=True))
+        for j in range(responses_per_prompt)
+    ]
+
+
+def with_evidence(teacher: TeacherEngine, rollout: Rollout) -> Rollout:
+    """The same with what the teacher thinks of each response, by one forward over them."""
     started = time.perf_counter()
     evidence = teacher.score(rollout.read_by_teacher, rollout.response_ids)
     stats = replace(rollout.stats, seconds_evidence=time.perf_counter() - started)
