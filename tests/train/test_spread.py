@@ -23,6 +23,8 @@ DEEPSPEED = [
 ]
 ZERO = [pytest.param(name, marks=DEEPSPEED) for name in ("zero2", "zero3")]
 SHARDINGS = ["fsdp2", *ZERO]
+OFFLOADED = pytest.param(("zero3", True), marks=DEEPSPEED)
+WAYS = [("fsdp2", False), *(pytest.param((name, False), marks=DEEPSPEED) for name in ("zero2", "zero3")), OFFLOADED]
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +58,9 @@ def farthest(one, other):
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
-def test_shards_give_the_loss_curve_of_whole_copies(config, sharding):
-    whole, sharded = config("whole"), config("sharded", sharding=sharding)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_shards_give_the_loss_curve_of_whole_copies(config, way):
+    whole, sharded = config("whole"), config("sharded", sharding=way[0], offload=way[1])
     assert run_as_ranks(whole, 2) == [0, 0]
     assert run_as_ranks(sharded, 2) == [0, 0]
     for step, other in zip(curve(sharded), curve(whole), strict=True):
@@ -69,14 +71,14 @@ def test_shards_give_the_loss_curve_of_whole_copies(config, sharding):
     assert farthest(*map(load_file, exported)) < 1e-5
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
-def test_a_sharded_run_goes_on_whole_and_in_another_number_of_processes(config, sharding):
-    through, mixed = config("through"), config("mixed", sharding=sharding, save_every=1, keep=4)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_sharded_run_goes_on_whole_and_in_another_number_of_processes(config, way):
+    through, mixed = config("through"), config("mixed", sharding=way[0], offload=way[1], save_every=1, keep=4)
     run_train(through)
     assert run_as_ranks(mixed, 3) == [0, 0, 0]  # which cannot share 16 evenly
     for step in (3, 4):  # as if it had been stopped after step 2
         shutil.rmtree(Path(mixed["output"]) / "checkpoints" / f"step-{step}")
-    alone = {**mixed, "train": {**mixed["train"], "sharding": "none"}}
+    alone = {**mixed, "train": {**mixed["train"], "sharding": "none", "offload": False}}
     run_train(alone, resume="must")
     assert farthest(end(mixed), end(through)) < 1e-5
     for step in (3, 4):
@@ -88,6 +90,17 @@ def test_a_sharded_run_goes_on_whole_and_in_another_number_of_processes(config, 
 def test_shards_need_processes(settings):
     with pytest.raises(ConfigError, match="SKD-P09"):
         open_run(settings(sharding="fsdp2"))
+
+
+def test_without_deepspeed_the_way_out_is_said_before_anything_is_loaded(settings, monkeypatch):
+    monkeypatch.setattr("skd.train.setup.is_initialized", lambda: True)
+    monkeypatch.setattr("skd.train.setup.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as caught:
+        open_run(settings(sharding="zero3"))
+    assert str(caught.value) == (
+        "error[SKD-P09] train.sharding: is zero3, and DeepSpeed is not installed; pip install 'skd[deepspeed]', or "
+        "write fsdp2"
+    )
 
 
 @pytest.mark.parametrize("sharding", ["none", *SHARDINGS])

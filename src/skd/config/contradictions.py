@@ -44,8 +44,8 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
-        *_offload(config),
         *_scaled_shards(config),
+        *_offload(config),
         *_served_teacher(config, full),
         *_rollouts(config, policies),
         *_rows_without_route(config),
@@ -228,19 +228,20 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
 
 
+def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "precision") != "fp16" or sharding == "none":
+        return []
+    text = f"train.precision is fp16, whose loss scale sees whole gradients, and train.sharding {sharding} cuts them"
+    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
+
+
 def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
     sharding = _get(config, "train", "sharding") or "none"
     if _get(config, "train", "offload") is not True or sharding in ("zero2", "zero3"):
         return []
     text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
     return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
-
-
-def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
-    if _get(config, "train", "precision") != "fp16" or (_get(config, "train", "sharding") or "none") == "none":
-        return []
-    text = "train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding cuts them"
-    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
