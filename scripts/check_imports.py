@@ -56,7 +56,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "rendering": frozenset({"config", "errors"}),
     "data": _GROUND,
     "sampling": _GROUND,
-    "engines": _GROUND | {"sampling"},
+    "engines": _MATERIAL,
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
@@ -64,7 +64,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
     "plan": _GROUND | {"check", "data", "objectives", "sampling"},
     "train": _METHOD | {"check", "engines", "responses"},
-    "generate": _METHOD | {"responses", "train"},
+    "generate": _METHOD | {"engines", "responses", "train"},
     "evaluate": _METHOD,
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
@@ -79,6 +79,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 """Room -> the rooms that it may import. A room may always import itself. There is no cycle."""
 
 DEFERRED: Mapping[str, frozenset[str]] = {
+    "engines": frozenset({"policies"}),
     "sampling": frozenset({"models"}),
     "__init__": frozenset(ALLOWED),
 }

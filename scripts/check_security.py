@@ -35,6 +35,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("src/skd/rendering.py", "write"): "the pipe to the parent",
     ("src/skd/text.py", "write"): "the other writer: beside, then renamed",
     ("src/skd/train/log.py", "write"): "a log: appended, repaired when the run is resumed",
+    ("src/skd/engines/child.py", "write"): "what a child says, in a private directory that goes with it",
     ("src/skd/engines/transport.py", "network"): "the one client of a teacher's server",
     ("scripts/security_nodes.py", "telemetry"): "the table of this rule",
     ("src/skd/compare/command.py", "terminal"): "a table of names that the plan limits to letters, digits, _, - and .",

@@ -17,14 +17,16 @@ from trust.tally import Bench, Tally
 
 __all__ = ["launched"]
 
-STUCK_SECONDS = 6.0
+STEPS = 30
+"""Enough that none is over before the signal, which is sent after the third."""
+STUCK_SECONDS = 10.0
 
 
 def launched(bench: Bench) -> Tally:
     """Stopped and killed in turn."""
-    tally, config = Tally(), bench.toy.config("skd", rank_timeout_seconds=STUCK_SECONDS)
+    tally, config = Tally(), bench.toy.config("skd", max_steps=STEPS, rank_timeout_seconds=STUCK_SECONDS)
     train_ranks(bench.room / "whole", config, 2)
-    expected = end_of(bench.room / "whole" / "run")
+    expected = end_of(bench.room / "whole" / "run", STEPS)
     for number in range(bench.size.launches):
         fault = signal.SIGKILL if number % 2 else signal.SIGSTOP
         directory = bench.room / f"{number}-{fault.name}"
@@ -33,7 +35,7 @@ def launched(bench: Bench) -> Tally:
         complaints = _struck(directory, fault)
         resumed = train_ranks(directory, config, 2)
         complaints += [f"exit code {one.code} on resume: {one.output[-500:]}" for one in resumed if one.code]
-        complaints += differences(directory / "run", expected)
+        complaints += differences(directory / "run", expected, STEPS)
         tally.note(f"{fault.name} under torchrun", *(f"{directory}: {complaint}" for complaint in complaints))
         tally.counts["launches"] += 1
     return tally

@@ -67,7 +67,7 @@ def _ends(directory: Path, config: dict[str, Any]) -> list[str]:
 
     directory.mkdir(parents=True)
     (directory / "run.yaml").write_text(json.dumps(config))
-    ended = [child.wait(3 * LIMIT_SECONDS) for child in start_ranks(directory, work, 2)]
+    ended = [child.wait(4 * LIMIT_SECONDS) for child in start_ranks(directory, work, 2)]
     return [f"exit code {one.code}{', hung' * one.hung}: {one.output[-500:]}" for one in ended if one.code]
 
 

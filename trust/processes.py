@@ -27,7 +27,7 @@ def train_ranks(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "run.yaml").write_text(json.dumps(config))
     children = start_ranks(directory, lambda rank: cli.main(["train", "run.yaml"]), world_size, hooks)
-    return [child.wait(2 * LIMIT_SECONDS) for child in children]
+    return [child.wait(4 * LIMIT_SECONDS) for child in children]
 
 
 def start_ranks(directory: Path, work: Work, world_size: int, hooks: Mapping[int, Hook] | None = None) -> list[Child]:

@@ -78,14 +78,14 @@ def killed_after(steps: int) -> Callable[[str], None]:
     return hook
 
 
-def unlike(run: Path, whole: Path, mode: str) -> list[str]:
+def unlike(run: Path, whole: Path, mode: str, num_steps: int = STEPS) -> list[str]:
     """What is not as in the run of one process."""
     if (run / "trained.jsonl").read_bytes() != (whole / "trained.jsonl").read_bytes():
         return [f"{run}: other rows or another order"]
     steps = [row["step"] for row in rows_of(run / "metrics.jsonl") if "lr" in row]
-    if steps != list(range(1, STEPS + 1)):
+    if steps != list(range(1, num_steps + 1)):
         return [f"{run}: the steps of the log are {steps}"]
-    last = Path("checkpoints", f"step-{STEPS}", "student.safetensors")
+    last = Path("checkpoints", f"step-{num_steps}", "student.safetensors")
     weights, expected = load_file(run / last), load_file(whole / last)
     difference = max((weights[name] - expected[name]).abs().max().item() for name in expected)
     if mode == "data_set" and not difference <= CLOSE:

@@ -22,12 +22,13 @@ from trust.processes import start_ranks, train_ranks
 from trust.rank_faults import whole_of_two
 from trust.ranks import STEADY, killed_after, rows_of, unlike
 from trust.tally import Bench, Tally
-from trust.toy import MODES, STEPS
+from trust.toy import MODES
 
 __all__ = ["SHARDINGS", "curves", "equal_runs", "gradients"]
 
 SHARDINGS = ("fsdp2",)
-"""Values of train.sharding whose runs are compared with whole copies."""
+"""Values of train.sharding whose runs are compared with whole copies; those of DeepSpeed in ``make test-zero``."""
+STEPS = 20
 CLOSE = 1e-5
 """Largest difference of a loss, a gradient norm or a weight between ways to spread one training."""
 EQUAL = 1e-6
@@ -85,15 +86,15 @@ def curves(bench: Bench) -> Tally:
     """Shards learn what whole copies learn; a run goes on in other numbers of processes and spread otherwise."""
     tally, mode = Tally(), "data_set"
     whole = bench.room / "whole"
-    train_ranks(whole, _config(bench, mode), 2)
+    train_ranks(whole, _config(bench, mode, max_steps=STEPS), 2)
     for sharding in SHARDINGS:
         directory = bench.room / sharding
-        ended = train_ranks(directory, _config(bench, mode, sharding=sharding), 2)
+        ended = train_ranks(directory, _config(bench, mode, max_steps=STEPS, sharding=sharding), 2)
         complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in ended if one.code]
         if not complaints:
             difference = _curve_difference(directory / "run", whole / "run")
             complaints = [f"the curve differs by {difference:.1e}"] if not difference <= CLOSE else []
-            complaints += unlike(directory / "run", whole / "run", mode)
+            complaints += unlike(directory / "run", whole / "run", mode, STEPS)
             tally.most("curve_difference", difference)
         tally.note(f"curves of {sharding}", *(f"{directory}: {complaint}" for complaint in complaints))
         tally.counts["curves"] += 1
@@ -115,14 +116,14 @@ def _changes(bench: Bench, tally: Tally, sharding: str) -> None:
     """Killed again and again, and resumed by other numbers of processes: a checkpoint does not know them."""
     whole, directory = bench.room / "alone", bench.room / f"{sharding}-changes"
     if not whole.exists():
-        train(whole, _config(bench, "data_set")).wait()
+        train(whole, _config(bench, "data_set", max_steps=STEPS)).wait()
     ways = [(2, sharding), (1, "none"), (3, sharding), (2, "none"), (2, sharding)]
     for world_size, way in ways[:-1]:
-        config = _config(bench, "data_set", sharding=way)
+        config = _config(bench, "data_set", max_steps=STEPS, sharding=way)
         train_ranks(directory, config, world_size, {0: killed_after(STEPS // len(ways))})
-    last = train_ranks(directory, _config(bench, "data_set", sharding=sharding), 2)
+    last = train_ranks(directory, _config(bench, "data_set", max_steps=STEPS, sharding=ways[-1][1]), 2)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
-    tally.note("changes of the processes", *complaints, *unlike(directory / "run", whole / "run", "data_set"))
+    tally.note("changes of the processes", *complaints, *unlike(directory / "run", whole / "run", "data_set", STEPS))
     tally.counts["rank_changes"] += len(ways) - 1
 
 

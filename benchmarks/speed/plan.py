@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.turns import taken
+from skd.check.environment import machine
 
 __all__ = ["FULL", "QUICK", "Plan", "Row", "Table"]
 
@@ -47,6 +48,8 @@ class Row:
     rivals: tuple[str, ...] = ()
     rounds: int = 1
     warm_up: bool = True
+    gigabytes: float = 0.0
+    """Memory that must be free, or the table is left out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Plan:
     def tables(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Table]:
         """The tables whose name is wanted, each made when it is its turn."""
         for row in self.rows:
-            if wanted(row.name):
+            if wanted(row.name) and _fits(row):
                 work = self._work(row.work, directory)
                 yield Table(row.name, work, row.ours, row.rivals, row.rounds, row.warm_up)
 
@@ -73,6 +76,13 @@ class Plan:
             path.write_text(json.dumps({**_COMMON, **self.works[name]}))
             subprocess.run([sys.executable, "-m", "benchmarks.speed.pair", path, directory], check=True)
         return path
+
+
+def _fits(row: Row) -> bool:
+    free = machine().ram_free / 1e9
+    if free < row.gigabytes:
+        print(f"{row.name} needs {row.gigabytes:g} GB of memory, and {free:.1f} are free: left out", flush=True)
+    return free >= row.gigabytes
 
 
 _COMMON = {"shape": "quick", "batch": 8, "length": 64, "dtype": "float32", "ragged": 0, "spread": 0.0}
@@ -115,7 +125,11 @@ FULL = Plan(
         **{f"memory{n}": {"shape": "large_vocabulary", "batch": 1, "length": n} for n in _MEMORY},
     },
     (
-        *(Row(f"memory_{n}", f"memory{n}", ("supervised",), _RIVALS[1:], warm_up=False) for n in _MEMORY),
+        # GKDTrainer's logits, 12 MB a token, beside which others may live.
+        *(
+            Row(f"memory_{n}", f"memory{n}", ("supervised",), _RIVALS[1:], warm_up=False, gigabytes=0.016 * n)
+            for n in _MEMORY
+        ),
         Row("quickstart_b64", "quickstart", ("skd_alpha5", "on_policy", "supervised"), ("gkd",), rounds=3),
         Row("step_b8", "b8", (*_STEPS, "released", "hf_assisted"), _RIVALS, rounds=2),
         Row("light_b8", "b8", ("light",), warm_up=False),

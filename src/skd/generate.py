@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from skd.config import RunConfig
+from skd.engines import writers_of
 from skd.errors import CheckpointError, ConfigError, Problem, ResourceError
 from skd.faults import point
 from skd.files import canonical, fsync_directory, write_atomic, write_safetensors
@@ -88,10 +89,16 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
     return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
+_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "compile")
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What of a config the responses depend on."""
     values = config.model_dump(mode="json")
-    sampling = {key: value for key, value in values["sampling"].items() if key not in ("slots", "evidence")}
+    idle = ("rollouts", *_ROUNDING_ONLY)
+    sampling = {key: value for key, value in values["sampling"].items() if key not in idle}
+    if config.sampling.rollouts is not None:
+        sampling["engine"] = config.sampling.rollouts.engine
     data = {key: value for key, value in values["data"].items() if key != "validation"}
     settings = {key: values[key] for key in ("teacher", "student", "policy")}
     return {**settings, "data": data, "sampling": sampling, "seed": config.train.known_seed}
@@ -166,10 +173,12 @@ def _continued(directory: Path, index: Index, shown: Display) -> Index:
 def _write_shards(
     directory: Path, config: RunConfig, pair: Pair, prompts: Prompts, index: Index, shown: Display
 ) -> Index:
-    policy, seed = build_policy(config, evidence=index.top_k is not None), config.train.known_seed
+    writers, seed = writers_of(config), config.train.known_seed
+    policy = build_policy(config, evidence=index.top_k is not None, writers=writers)
     starts = range(0, len(prompts), SHARD_PROMPTS)
     unfinished = directory / UNFINISHED_FILE
-    with shown.running(len(starts), len(index.shards), unit="shard"), _disk_faults(directory):
+    engines = nullcontext() if writers is None else closing(writers)
+    with shown.running(len(starts), len(index.shards), unit="shard"), _disk_faults(directory), engines:
         if len(index.shards) == len(starts) and not unfinished.exists():
             return index
         write_atomic(unfinished, index.text())

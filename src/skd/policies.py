@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from skd.errors import ConfigError, DataError, Problem
-from skd.sampling import AcceptAll, AcceptNone, Gate, PromptCache, Purpose, TopK, Warp, draw, interleave, uniform
+from skd.sampling import AcceptAll, AcceptNone, Eager, Gate, PromptCache, Purpose, TopK, Warp, draw, interleave, uniform
 from skd.sampling.checks import require_prompts
 from skd.schedule import Number, ends, value_at
 from skd.types import DATA, Evidence, Prompts, Rollout, SamplerStats, by_route, merged
@@ -49,6 +49,8 @@ class RolloutKey:
     """Share of the training done, in [0, 1], for schedules and stages."""
     check: Callable[[], None] | None = None
     """Called now and then while responses are sampled; what it raises ends the sampling."""
+    updates: int = 0
+    """Optimiser steps that the student has behind it: by these an engine that holds a copy knows whether it is old."""
 
     def select(self, index: Sequence[int]) -> RolloutKey:
         """The key of the prompts at ``index``."""
@@ -97,6 +99,8 @@ class Sampling:
     """Keep the raw log-probs that the student gave its tokens while it sampled."""
     kept_prompts: PromptCache | None = None
     """Where what the frozen teacher makes of prompts is kept; see ``skd.interleave``."""
+    execution: Eager | None = None
+    """Compiled passes, or None."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,7 @@ class Interleaved:
             evidence=sampling.evidence,
             student_logp=sampling.student_logp,
             kept_prompts=sampling.kept_prompts,
+            execution=sampling.execution,
             check=key.check,
         )
 

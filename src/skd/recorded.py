@@ -71,11 +71,15 @@ _HARMLESS = (
     "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
+    "sampling.compile",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher*.url",
     "teacher*.concurrency",
     "teacher*_seconds",
     "teacher*.tries",
+    "sampling.rollouts.python",
+    "sampling.rollouts.gpu_memory",
+    "sampling.rollouts.*_seconds",
     "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""

@@ -209,6 +209,10 @@ class SamplerStats:
     seconds_evidence: float = 0.0
     """The teacher's forward over finished responses, where it did not judge them."""
     seconds_rest: float = 0.0
+    seconds_sync: float = 0.0
+    """Weights brought to an engine outside this process."""
+    probe_gap: float = 0.0
+    """Largest mean difference in nats between that engine's log-probs of a fixed probe and the student's own."""
 
     @property
     def acceptance_rate(self) -> float:
@@ -249,6 +253,8 @@ class SamplerStats:
             seconds_judge=self.seconds_judge + other.seconds_judge,
             seconds_evidence=self.seconds_evidence + other.seconds_evidence,
             seconds_rest=self.seconds_rest + other.seconds_rest,
+            seconds_sync=self.seconds_sync + other.seconds_sync,
+            probe_gap=max(self.probe_gap, other.probe_gap),
         )
 
 
@@ -278,6 +284,9 @@ class Rollout:
     """R float32 tensors [L]: the student's raw log-prob of each token when it was written; None where not kept."""
     masks: list[Tensor] | None = None
     """R bool tensors [L]: which response tokens are learned from; None when all are."""
+    versions: list[int] | None = None
+    """Optimiser steps that the student's weights had behind them when each was written, where an engine outside this
+    process wrote them; None where they are the weights of this step."""
     stats: SamplerStats = field(default_factory=SamplerStats)
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
@@ -345,6 +354,7 @@ class Rollout:
             evidence=pick(self.evidence),
             student_logp=pick(self.student_logp),
             masks=pick(self.masks),
+            versions=pick(self.versions),
         )
 
 
@@ -387,6 +397,7 @@ def merged(parts: Sequence[tuple[Sequence[int], Rollout]]) -> Rollout:
         evidence=gather_if_all("evidence"),
         student_logp=gather_if_all("student_logp"),
         masks=gather("masks") if masked else None,
+        versions=gather_if_all("versions"),
         stats=sum((rollout.stats for rollout in whole), SamplerStats()),
     )
 

@@ -110,7 +110,9 @@ def test_caches_are_the_tensors_of_the_sampler() -> None:
 
 def test_kept_prompts_are_their_keys_and_values_within_the_budget() -> None:
     teacher, kept = tiny_model("llama", seed=1, hidden=32), PromptCache(1)
-    body = CursorModel(teacher.base_model, AttentionForm(False, None), 512, num_rows=len(ROWS), capacity=64)
+    body = CursorModel(
+        teacher.base_model, AttentionForm(False, None), 512, CursorCache(num_rows=len(ROWS), capacity=64)
+    )
     with torch.no_grad():
         PromptReader(body, kept).fill(range(len(ROWS)), [torch.tensor(ids) for ids in ROWS.ids])
     unlike = len({tuple(ids) for ids in ROWS.ids})

@@ -238,14 +238,14 @@ WITHOUT_BASE = [
         "write train.precision: bf16, or student.attention: sdpa",
     ),
     (
+        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {precision: fp16, sharding: zero3}\n",
+        "C10] train.yaml:4: train.precision is fp16, whose loss scale sees whole gradients, and train.sharding "
+        "zero3 cuts them; write train.precision: bf16, or train.sharding: none",
+    ),
+    (
         "method: sft\nstudent: s\ndata: {train: x}\ntrain: {sharding: fsdp2, offload: true}\n",
         "C10] train.yaml:4: train.offload is true, and train.sharding is fsdp2, whose shards stay on the device; write "
         "train.sharding: zero3 or zero2, or leave offload out",
-    ),
-    (
-        "method: sft\nstudent: s\ndata: {train: x}\ntrain: {precision: fp16, sharding: fsdp2}\n",
-        "C10] train.yaml:4: train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding "
-        "cuts them; write train.precision: bf16, or train.sharding: none",
     ),
     (
         "method: sft\nstudent: s\ndata:\n  train: x\n  teacher_prompt: '{prompt}'\n",

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_wrong_answer_ends_the_sampling_and_names_the_field(served_pair, serve
         write(served_pair)
     (problem,) = caught.value.problems
     assert problem.code == code
-    assert "teacher" in problem.place
+    assert problem.place.startswith(("server's answer, ", "teacher at "))
     assert isinstance(caught.value, NumericsError) == (code == "SKD-R06")
 
 
@@ -164,6 +165,23 @@ def test_an_answer_beyond_its_size_is_not_read(server):
     body = {"model": "teacher", "prompt": [2, 3], "max_tokens": 1, "prompt_logprobs": 2}
     with pytest.raises(RemoteError, match="SKD-R13"):
         Transport(server.url, PATIENT).one(Call("/v1/completions", body, max_bytes=10_000))
+
+
+def test_connections_that_ended_while_idle_cost_no_try(server):
+    def close(handler, number, answer):
+        handler.close_connection = True
+        return answer
+
+    server.fault = close
+    body = {"model": "teacher", "prompt": [2, 3], "max_tokens": 1, "prompt_logprobs": 2}
+    call = Call("/v1/completions", body)
+    transport = Transport(server.url, replace(PATIENT, tries=1))
+    transport.all([call] * 8)
+    for connection in transport._idle:
+        assert connection.sock.recv(1, socket.MSG_PEEK) == b""  # waits for the server's end of it
+    assert transport._idle
+    transport.one(call)
+    assert transport.retries == 0
 
 
 def connect(url, directory, **keys):
@@ -263,6 +281,17 @@ def test_a_config_that_cannot_work_is_refused(teacher, keys):
         skd.config.config_of(config)
     for key in keys:
         assert key in str(caught.value)
+
+
+def test_a_temperature_that_a_server_does_not_tell_is_refused():
+    config = {
+        "teacher": {"engine": "vllm", "url": "http://127.0.0.1:8000"},
+        "student": "builtin:number_words/student",
+        "data": {"train": "rows.json"},
+        "objective": {"temperature": 2.0},
+    }
+    with pytest.raises(ConfigError, match=r"objective.temperature is 2.0, and a server's log-probs"):
+        skd.config.config_of(config)
 
 
 @pytest.mark.parametrize("gate", [skd.TopK(21), skd.TopK(skd.Schedule(20, 25)), skd.SwitchOnce()])

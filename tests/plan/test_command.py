@@ -16,7 +16,6 @@ student: builtin:number_words/student
 data: {train: {kind: task, name: number_words, split: train, size: 64}}
 train: {batch_size: 8, max_steps: 1}
 """
-SEVERAL = str(Path(__file__).parents[2] / "recipes" / "several_teachers" / "skd.yaml")
 
 
 @pytest.fixture
@@ -52,7 +51,6 @@ def test_what_is_wrong_is_said_without_a_traceback(config: str, capsys: pytest.C
         (config, "--machine", "tpu"): "'tpu' is no known machine",
         (config, "--machine", "l4", "--like", "nowhere"): "has no steps that can be read",
         (config, "--machine", "l4", "teacher=./nowhere"): "there is no such directory",
-        (SEVERAL, "--machine", "l4"): "is several teachers, and a plan is of one",
     }
     for arguments, message in cases.items():
         assert main(["plan", *arguments]) in (2, 4)

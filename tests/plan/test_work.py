@@ -10,7 +10,7 @@ import pytest
 
 import skd
 from skd.config import config_of
-from skd.plan import Shape, Work
+from skd.plan import MACHINES, Shape, Work, step_cost
 from skd.plan.work import played
 from skd.types import Prompts
 from tests.tiny import save_tiny
@@ -68,7 +68,7 @@ def test_the_rounds_are_those_of_the_sampler_where_all_is_kept(tmp_path: Path) -
 def test_a_step_has_the_rows_lengths_and_numbers_of_its_config() -> None:
     values = {"teacher": {"path": "t", "dtype": "bfloat16"}, "student": "s", "data": {"train": "rows.json"}}
     config = config_of(values, {"train.batch_size": 4, "sampling.max_new_tokens": 9, "policy.block": 2})
-    found = Work.of(config, {"student": SHAPE}, PROMPTS, 0.7, "cpu")
+    found = Work.of(config, {"student": SHAPE, "teacher": SHAPE}, PROMPTS, 0.7, "cpu")
     assert found.prompts == [2, 4, 6, 8]
     assert found.responses == [5] * 4
     assert (found.writer, found.block, found.teacher_dtype) == ("interleaved", 2, "bfloat16")
@@ -80,3 +80,21 @@ def test_a_step_has_the_rows_lengths_and_numbers_of_its_config() -> None:
 @pytest.mark.parametrize("writer", ["student", "teacher"])
 def test_a_model_alone_writes_three_tokens_between_two_looks(writer: str) -> None:
     assert played(work(writer=writer)) == (Counter({(6, 3): 4}), 1)
+
+
+def test_of_several_teachers_the_largest_counts() -> None:
+    by = {"maths": {"path": "a", "dtype": "bfloat16"}, "law": "b"}
+    teacher = {"kind": "routed", "route": "domain", "by": by}
+    config = config_of({"teacher": teacher, "student": "s", "data": {"train": "rows.json"}}, {"train.batch_size": 2})
+    large = replace(SHAPE, body=9 * SHAPE.body)
+    found = Work.of(config, {"student": SHAPE, "teacher.by.maths": large, "teacher.by.law": SHAPE}, PROMPTS, 0.7, "cpu")
+    assert found.teacher == large
+    assert found.teacher_dtype == "bfloat16"
+
+
+def test_prompts_that_the_teacher_keeps_cost_nothing_from_the_second_epoch_on() -> None:
+    values = {"teacher": "t", "student": "s", "data": {"train": "rows.json"}}
+    config = config_of(values, {"train.batch_size": 2, "sampling.prompt_cache_mb": 8})
+    kept = Work.of(config, {"student": SHAPE, "teacher": SHAPE}, PROMPTS, 0.7, "cpu")
+    parts = [step_cost(one, MACHINES["l4"])["prefill"].total for one in (kept, replace(kept, prompts_kept=False))]
+    assert parts[0] == pytest.approx(parts[1] / 2)

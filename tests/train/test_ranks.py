@@ -119,9 +119,9 @@ def test_the_others_of_a_process_that_fails_name_it_and_its_cause(settings, rank
     )
 
 
-@pytest.mark.parametrize(("rank", "fault"), [(0, "stop"), (1, "stop"), (1, "sleep")])
+@pytest.mark.parametrize(("rank", "fault"), [(0, "stop"), (1, "sleep")])
 def test_a_stuck_process_is_named_and_takes_the_other_with_it(settings, rank, fault):
-    config = settings(max_steps=20, rank_timeout_seconds=6)
+    config = settings(max_steps=20, rank_timeout_seconds=15)
 
     def hook(mine, name):
         if mine == rank and name == "backward":
@@ -134,7 +134,7 @@ def test_a_stuck_process_is_named_and_takes_the_other_with_it(settings, rank, fa
     cause = json.loads((Path(config["output"]) / ".first-cause").read_text())["cause"]
     # Of one that was stopped as a whole the last word may be half a second old.
     place = r"step 1, train/step\.py:\d+ _gradients" if fault == "sleep" else r"step \d, \S+\.py:\d+ .+"
-    late = rf"rank {rank} \(last heard of at {place}\) made no progress for 6 s \(train\.rank_timeout_seconds\)"
+    late = rf"rank {rank} \(last heard of at {place}\) made no progress for 15 s \(train\.rank_timeout_seconds\)"
     assert re.match(rf"error\[SKD-P03\] rank \d: {late}; ", cause)
 
 
@@ -155,13 +155,13 @@ def test_a_process_that_samples_is_ended_when_another_is_killed(settings):
 
 def test_a_rank_with_more_to_do_is_waited_for_beyond_the_limit(settings):
     """Of unequal lengths: the limit is for a process that makes no progress, not for one that waits."""
-    config = settings(max_steps=1, rank_timeout_seconds=8)
+    config = settings(max_steps=1, rank_timeout_seconds=15)
     rounds = [0]
 
     def hook(mine, name):
         rounds[0] += name == "round"
         if mine == 0 and name == "round" and rounds[0] == 1:
-            for _ in range(25):
+            for _ in range(42):
                 time.sleep(0.4)
                 point("another round")
 

@@ -66,6 +66,12 @@ class Server:
         except OSError:
             return False
 
+    @property
+    def number(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, 9)

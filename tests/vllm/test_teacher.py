@@ -14,6 +14,7 @@ from skd.objectives import HiddenStates, Objective, ResponseTokens, TopLogProbs,
 from skd.sampling.warp import CutWarp
 from skd.types import Prompts
 from tests.train.conftest import ROWS
+from tests.vllm.measure import cpu_seconds, own_cpu_seconds
 
 TOP = 20
 PROMPTS = Prompts(ids=[[2 + i % 50, 3 + i % 7, 4 + i % 5][: 1 + i % 3] for i in range(96)], sample_ids=list(range(96)))
@@ -27,16 +28,21 @@ def sampled(pair, gate=None, **keys):
     )
 
 
-def timed(pair):
-    started = time.perf_counter()
+def timed(pair, figures, name, others=None):
+    """A rollout; its seconds, and the CPU seconds of this process and of the server, go into the figures."""
+    started, ours, theirs = time.perf_counter(), own_cpu_seconds(), cpu_seconds(others) if others else 0.0
     rollout = sampled(pair)
-    return rollout, time.perf_counter() - started
+    figures[f"{name}_seconds"] = round(time.perf_counter() - started, 3)
+    figures[f"{name}_cpu_seconds_here"] = round(own_cpu_seconds() - ours, 2)
+    if others:
+        figures[f"{name}_cpu_seconds_of_server"] = round(cpu_seconds(others) - theirs, 2)
+    return rollout
 
 
-def test_a_thousand_blocks_and_their_losses_are_those_of_the_local_teacher(served_pair, local_pair, figures):
+def test_a_thousand_blocks_and_their_losses_are_those_of_the_local_teacher(served_pair, local_pair, server, figures):
     before = dict(served_pair.engine.usage)
-    local, local_seconds = timed(local_pair)
-    served, served_seconds = timed(served_pair)
+    local = timed(local_pair, figures, "local")
+    served = timed(served_pair, figures, "served", server.number)
     used = {name: count - before[name] for name, count in served_pair.engine.usage.items()}
     blocks = local.stats.drafted // 2
     differing = sum(
@@ -44,7 +50,6 @@ def test_a_thousand_blocks_and_their_losses_are_those_of_the_local_teacher(serve
         for a, b, c, d in zip(local.response_ids, served.response_ids, local.authors, served.authors, strict=True)
     )
     figures |= {"blocks": blocks, "responses": len(local), "responses_differing": differing, **used}
-    figures |= {"local_seconds": round(local_seconds, 3), "served_seconds": round(served_seconds, 3)}
     assert blocks >= 1000
     # A near-tie may fall the other way; it changes all that follows in its response, and nothing else.
     assert differing <= 1

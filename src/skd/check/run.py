@@ -13,7 +13,7 @@ from skd.check.pair import PairFound, check_pair
 from skd.check.report import Part, Say, exit_code, require
 from skd.check.resume import check_resume
 from skd.check.rows import check_rows
-from skd.check.server import check_server
+from skd.check.server import check_rollouts, check_server
 from skd.config import HubConfig, Reading, RunConfig, Sections, ServerTeacher, idle_problems, idle_saves, teachers_of
 from skd.errors import ConfigError
 from skd.hub import require_access
@@ -170,6 +170,8 @@ def _prompts(
     for key, teacher in teachers_of(config.teacher).items():
         if isinstance(teacher, ServerTeacher):
             finish(check_server(key, teacher, found.words))
+    if config.sampling.rollouts is not None:
+        finish(check_rollouts(config.sampling.rollouts))
     return prompts
 
 

@@ -44,9 +44,10 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_idle_teacher_prompt(config),
         *_turns_of_others(config, policies),
         *_flash_attention(config),
-        *_offload(config),
         *_scaled_shards(config),
+        *_offload(config),
         *_served_teacher(config, full),
+        *_rollouts(config, policies),
         *_rows_without_route(config),
         *_prompt_cache(config),
     ]
@@ -227,19 +228,20 @@ def _flash_attention(config: Mapping[Any, Any]) -> list[Contradiction]:
     return [Contradiction(("student", "attention"), text, "write train.precision: bf16, or student.attention: sdpa")]
 
 
+def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "train", "precision") != "fp16" or sharding == "none":
+        return []
+    text = f"train.precision is fp16, whose loss scale sees whole gradients, and train.sharding {sharding} cuts them"
+    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
+
+
 def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
     sharding = _get(config, "train", "sharding") or "none"
     if _get(config, "train", "offload") is not True or sharding in ("zero2", "zero3"):
         return []
     text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
     return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
-
-
-def _scaled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
-    if _get(config, "train", "precision") != "fp16" or (_get(config, "train", "sharding") or "none") == "none":
-        return []
-    text = "train.precision is fp16, whose loss scale looks at whole gradients, and train.sharding cuts them"
-    return [Contradiction(("train", "precision"), text, "write train.precision: bf16, or train.sharding: none")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:
@@ -264,6 +266,25 @@ def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[
         text = "sampling.evidence is recompute, and the answers of a server are kept"
         found.append(Contradiction(("sampling", "evidence"), text, "write keep, or name a teacher model"))
     return found
+
+
+def _rollouts(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contradiction]:
+    """An engine that nothing is left to write for, or that would have to hold weights that are not here."""
+    if not isinstance(_get(config, "sampling", "rollouts"), Mapping):
+        return []
+    key: _Path = ("sampling", "rollouts")
+    writing = {choice.kind: choice for choice in policies if choice.kind in {"student", "teacher"}}
+    if not writing:
+        _, name = said_by(config, policies[0]) if policies else ((), "the policy")
+        text = f"sampling.rollouts is given, and {name} has nothing that one model writes alone"
+        return [Contradiction(key, text, "remove it, or write policy: student")]
+    teacher = config.get("teacher")
+    elsewhere = _get(teacher, "kind") not in {None, "model"} or any(_get(teacher, key) for key in ("engine", "by"))
+    if "teacher" in writing and (elsewhere or _get(teacher, "quantization") is not None):
+        _, name = said_by(config, writing["teacher"])
+        text = f"sampling.rollouts is given, and {name} is to write with a teacher that is no plain model here"
+        return [Contradiction(key, text, "remove it, or name a teacher model without quantization")]
+    return []
 
 
 def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Section, Seed, Share, Text
+from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Seconds, Section, Seed, Share, Text
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
 from skd.config.models import (
     HubConfig,
@@ -28,6 +28,7 @@ from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
 
 __all__ = [
+    "RolloutsConfig",
     "RunConfig",
     "SamplingConfig",
     "StudentWarpConfig",
@@ -70,6 +71,26 @@ class TeacherWarpConfig(WarpConfig):
     """0 takes the most probable token."""
 
 
+class RolloutsConfig(Section):
+    """vLLM writes what the student, or a teacher in this process, writes alone; interleaved responses it does not.
+
+    It runs as a child process with a copy of the weights, renewed after optimiser steps. Bits are not promised.
+    """
+
+    engine: Literal["vllm"]
+    """vllm."""
+    python: PathText
+    """The python of the environment that vLLM is in: it wants other versions of libraries than skd."""
+    max_staleness: Annotated[Integer, AfterValidator(InRange(0, 2**20))] = 0
+    """Optimiser steps that the copy may be behind; 0 renews it before every step."""
+    gpu_memory: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 0.3
+    """Share of the GPU's memory for weights and caches of the engine, which it has beside the training."""
+    start_seconds: Seconds = 600.0
+    """Longest wait for the engine to start."""
+    total_seconds: Seconds = 1800.0
+    """Time for all responses of a step; then the run is saved and ends."""
+
+
 class SamplingConfig(Section):
     """How responses are sampled. Idle under the policy data_set."""
 
@@ -85,11 +106,14 @@ class SamplingConfig(Section):
     """Warp of the teacher's replacements."""
     stop_strings: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
     """Texts that end a response, besides the end tokens."""
+    rollouts: RolloutsConfig | None = None
+    """An engine for the responses that one model writes alone; null for skd's own sampler."""
     evidence: Literal["keep", "recompute"] = "keep"
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
     prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
-    """Megabytes of each process's memory for what the frozen teacher makes of prompts, so that it reads each once in a
-    run and not once in every epoch; 0 keeps nothing."""
+    """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
+    compile: Flag = False
+    """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 
 
 _Beta = Annotated[Real, AfterValidator(InRange(0, 1, open_high=True))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from skd.errors import NumericsError, Problem, RemoteError
 from skd.types import TopEvidence
 
-__all__ = ["dense_logits", "packed", "scored", "unpacked"]
+__all__ = ["Written", "dense_logits", "packed", "scored", "unpacked", "written"]
 
 _FAINT = 1e-7
 """Mass that float32 sums cannot tell from nothing: the least that all other ids together are taken to have."""
@@ -106,6 +107,39 @@ def _evidence(rows: Sequence[_Row], top: int, vocab_size: int) -> TopEvidence:
     return TopEvidence(ids_LK, logp_LB, torch.tensor([row[2] for row in rows], dtype=torch.float32))
 
 
+@dataclass(frozen=True)
+class Written:
+    """Tokens that a server wrote, and the log-prob of each before any warp."""
+
+    ids: list[int]
+    logps: list[float]
+
+
+def written(answer: Any, model: str, sent: Sequence[int], cap: int, vocab_size: int) -> Written:
+    """The response in a completion of ``sent`` that was asked for its token ids and their log-probs.
+
+    Raises RemoteError (SKD-R05) for an answer of another form or to another prompt, and for a response that ended
+    neither at its cap nor at an end; NumericsError (SKD-R06) for numbers that are no log-probs.
+    """
+    if _at(answer, "model", str) != model:
+        raise _malformed("model", "is not the one that was asked")
+    choice = _at(_at(answer, "choices", list), 0, Mapping)
+    if _at(choice, "prompt_token_ids", list) != list(sent):
+        raise _malformed("prompt_token_ids", f"are not the {len(sent)} that were sent")
+    ids, reason = _at(choice, "token_ids", list), choice.get("finish_reason")
+    logps = _at(_at(choice, "logprobs", Mapping), "token_logprobs", list)
+    if not 1 <= len(ids) <= cap or len(logps) != len(ids):
+        raise _malformed("token_ids", f"has {len(ids)} ids and {len(logps)} log-probs, and 1 to {cap} were asked for")
+    if any(type(token) is not int or not 0 <= token < vocab_size for token in ids):
+        raise _malformed("token_ids", f"has an entry that is no id below {vocab_size}")
+    if reason != "stop" and (reason != "length" or len(ids) < cap):
+        raise _malformed("finish_reason", f"is {str(reason)[:20]!r} after {len(ids)} of {cap} tokens")
+    for logp in logps:
+        if isinstance(logp, bool) or not isinstance(logp, int | float) or not -math.inf < logp <= _LARGEST_LOGP:
+            raise _not_numbers("token_logprobs", f"has {str(logp)[:20]!r}")
+    return Written(ids, [min(float(logp), 0.0) for logp in logps])
+
+
 def dense_logits(evidence: TopEvidence, written_L: Tensor, vocab_size: int) -> Tensor:
     """Log-probs [L, V] that agree with everything known: what remains is spread evenly over the other ids."""
     ids_LK, logp_LB = evidence.ids_LK, evidence.logp_LB
@@ -148,10 +182,8 @@ def _at(value: Any, key: str | int, kind: type) -> Any:
 
 def _malformed(place: str, found: str) -> RemoteError:
     remedy = "see that the server is vLLM with return_token_ids, and that nothing between changes its answers"
-    return RemoteError(Problem("SKD-R05", f"teacher's answer, {place}", found, remedy))
+    return RemoteError(Problem("SKD-R05", f"server's answer, {place}", found, remedy))
 
 
 def _not_numbers(place: str, found: str) -> NumericsError:
-    return NumericsError(
-        Problem("SKD-R06", f"teacher's answer, {place}", found, "check the server's weights and dtype")
-    )
+    return NumericsError(Problem("SKD-R06", f"server's answer, {place}", found, "check the server's weights and dtype"))

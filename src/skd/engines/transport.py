@@ -1,7 +1,7 @@
 """JSON over HTTP with a limit on everything: time of a connection, of a silence, of a call; size of an answer; tries.
 
 Written on the standard library's client: it follows no redirect and asks no proxy, so a key goes to the host of the
-config and to no other.
+config and to no other. ``unix:PATH`` is a socket of this machine, which gets no key.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ TOKEN_VARIABLE = "SKD_TEACHER_TOKEN"
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_PAUSE = 10.0
 _PIECE = 2**16
+_LOOK = 0.5
+"""Seconds between two looks whether a wait is to end early."""
 _WAY_OUT = "see that the server runs, then run the same command"
 
 
@@ -69,16 +72,19 @@ class Transport:
     """Calls of one server. Connections are kept and used again; threads live for the length of ``all``."""
 
     url: str
-    """scheme://host[:port][/path]."""
+    """scheme://host[:port][/path], or unix:PATH."""
     limits: Limits = field(default_factory=Limits)
     workers: int = 32
     """Calls at once."""
     retries: int = 0
     """Tries after the first one, of all calls so far."""
+    whose: str = "teacher"
+    """What the server holds, for messages."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        self._secure, self._base = parts.scheme == "https", parts.path.rstrip("/")
+        self._secure, self._local = parts.scheme == "https", parts.scheme == "unix"
+        self._base = "" if self._local else parts.path.rstrip("/")
         self._host, self._port = parts.hostname or "", parts.port or (443 if self._secure else 80)
         self._idle: list[http.client.HTTPConnection] = []
         self._open: set[http.client.HTTPConnection] = set()
@@ -89,18 +95,30 @@ class Transport:
         """The JSON of one answer; see ``all``."""
         return self.all([call])[0]
 
-    def all(self, calls: Sequence[Call]) -> list[Any]:
+    @property
+    def place(self) -> str:
+        """The server, for messages."""
+        return f"{self.whose} at {self.url}"
+
+    def all(self, calls: Sequence[Call], check: Callable[[], None] | None = None) -> list[Any]:
         """The JSON of the answers, in the order of the calls, which are made at once.
 
-        Raises RemoteError once a call has failed for good, or when time is up.
+        ``check`` is called now and then; what it raises ends the calls. Raises RemoteError once a call has failed for
+        good, or when time is up.
         """
         deadline = time.monotonic() + self.limits.total
         pool = ThreadPoolExecutor(min(self.workers, max(len(calls), 1)))
         stopped = threading.Event()
         try:
             futures = [pool.submit(self._answered, call, deadline, stopped) for call in calls]
-            done, waiting = wait(futures, timeout=self.limits.total, return_when=FIRST_EXCEPTION)
-            _raise_first(done)
+            waiting = set(futures)
+            while waiting and time.monotonic() < deadline:
+                look = None if check is None else _LOOK
+                left = max(deadline - time.monotonic(), 0.0)
+                done, waiting = wait(waiting, timeout=min(left, look or left), return_when=FIRST_EXCEPTION)
+                _raise_first(done)
+                if check is not None:
+                    check()
             if waiting:
                 raise self._error("SKD-R02", f"gave no answer within {self.limits.total:g} seconds")
             return [future.result() for future in futures]
@@ -143,7 +161,8 @@ class Transport:
             connection.connect()
         self._patient(connection, deadline)
         body = None if call.body is None else json.dumps(call.body).encode()
-        connection.request("GET" if body is None else "POST", self._base + call.path, body, _headers(body))
+        headers = _headers(body, with_key=not self._local)
+        connection.request("GET" if body is None else "POST", self._base + call.path, body, headers)
         response = connection.getresponse()
         pieces, size = [], 0
         while piece := response.read1(_PIECE):
@@ -187,8 +206,13 @@ class Transport:
 
     def _connection(self) -> http.client.HTTPConnection:
         with self._lock:
+            # A server ends what was idle for some seconds (vLLM 5): each of those would cost a try.
+            while self._idle and _ended(self._idle[-1]):
+                self._idle.pop().close()
             if self._idle:
                 connection = self._idle.pop()
+            elif self._local:
+                connection = _LocalConnection(self.url.removeprefix("unix:"), timeout=self.limits.connect)
             else:
                 kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
                 connection = kind(self._host, self._port, timeout=self.limits.connect)
@@ -210,7 +234,29 @@ class Transport:
             self._open.clear()
 
     def _error(self, code: str, found: str, remedy: str = _WAY_OUT) -> RemoteError:
-        return RemoteError(Problem(code, f"teacher at {self.url}", found, remedy))
+        return RemoteError(Problem(code, self.place, found, remedy))
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """HTTP over a socket in the file system."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _ended(connection: http.client.HTTPConnection) -> bool:
+    """Whether something came over an idle connection, which can only be its end."""
+    if connection.sock is None:
+        return False  # it is opened again
+    looking = select.poll()
+    looking.register(connection.sock, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def _close(connections: list[http.client.HTTPConnection]) -> None:
@@ -224,11 +270,11 @@ def _raise_first(done: set[Future[Any]]) -> None:
             raise error
 
 
-def _headers(body: bytes | None) -> dict[str, str]:
+def _headers(body: bytes | None, *, with_key: bool) -> dict[str, str]:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     if body is not None:
         headers["Content-Type"] = "application/json"
-    if token := os.environ.get(TOKEN_VARIABLE):
+    if with_key and (token := os.environ.get(TOKEN_VARIABLE)):
         headers["Authorization"] = f"Bearer {token}"
     return headers
 

@@ -34,7 +34,7 @@ from skd.types import TopEvidence
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ServerJudge", "ServerTeacher", "VllmServer"]
+__all__ = ["ServerJudge", "ServerTeacher", "VllmServer", "require_version"]
 
 MINIMUM = (0, 18, 0)
 """Older versions run code of a model's repository although they are told not to; SECURITY.md, rule 5."""
@@ -64,7 +64,7 @@ class VllmServer:
         ModelError (SKD-M02) when it reads text into other ids than ``tokenizer``.
         """
         transport = Transport(self.url.rstrip("/"), self.limits, self.concurrency)
-        _require_version(transport)
+        require_version(transport)
         name, context = _served(transport, self.model)
         digest = _tokenizer_digest(transport, name, tokenizer)
         teacher = ServerTeacher(self, transport, name, context, vocab_size, digest)
@@ -256,14 +256,15 @@ def _require_known(gate: Gate, top: int) -> None:
         raise ConfigError(Problem("SKD-R05", type(gate).__name__, found, remedy))
 
 
-def _require_version(transport: Transport) -> None:
+def require_version(transport: Transport) -> None:
+    """Raises RemoteError (SKD-V01) for a vLLM that is too old."""
     answer = transport.one(Call("/version"))
     text = str(answer.get("version")) if isinstance(answer, Mapping) else ""
     numbers = tuple(map(int, re.findall(r"\d+", text)[:3]))
     # Builds from source call themselves 0.1.dev or dev.
     if numbers and numbers < MINIMUM and "dev" not in text:
         found = f"is vLLM {visible(text)[:40]}; {'.'.join(map(str, MINIMUM))} or newer is needed"
-        raise RemoteError(Problem("SKD-V01", f"teacher at {transport.url}", found, "update the server's vLLM"))
+        raise RemoteError(Problem("SKD-V01", transport.place, found, "update the server's vLLM"))
 
 
 def _served(transport: Transport, wanted: str | None) -> tuple[str, int]:

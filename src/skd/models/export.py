@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from skd.errors import ModelError, Problem
+from skd.files import write_atomic
 from skd.model_files import reason
 from skd.models.adapters import merged
-from skd.models.directory import write_model
+from skd.models.directory import replacing, without_progress_bars, write_model
 from skd.models.pair import Pair
 
-__all__ = ["export_student", "rehearse_export"]
+__all__ = ["export_for_engine", "export_student", "rehearse_export"]
 
 
 def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
@@ -24,6 +27,38 @@ def export_student(pair: Pair, directory: str | Path, card: str) -> Path:
     """
     pair.student.generation_config = _savable(pair.student.generation_config, sorted(pair.stop_ids))
     return write_model(Path(directory), merged(pair.student), pair.tokenizer, card)
+
+
+def export_for_engine(pair: Pair, model: PreTrainedModel, directory: Path, *, with_tokenizer: bool = False) -> None:
+    """Write one model of a pair for an engine that samples from it, replacing ``directory`` as a whole.
+
+    Adapters are merged into the weights; embeddings and head are cut to the ids that both models share, since an engine
+    draws from all that it is given. Not synced to the disk: a machine that fails takes the engine with it.
+    """
+    plain, size = merged(model), pair.vocab_size
+    plain.generation_config = _savable(plain.generation_config, sorted(pair.stop_ids))
+    with replacing(directory) as beside:
+        with without_progress_bars():
+            plain.save_pretrained(beside, state_dict=_cut(plain, size))
+        _cut_config(beside / "config.json", size)
+        if with_tokenizer:
+            pair.tokenizer.save_pretrained(beside)
+
+
+def _cut(model: PreTrainedModel, vocab_size: int) -> dict[str, Tensor]:
+    """The weights by name, those with a row for each id cut to ``vocab_size`` rows."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = {id(weight) for module in ends if module is not None for weight in module.parameters()}
+    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    return {name: (t[:vocab_size] if id(t) in rows else t).detach() for name, t in state.items()}
+
+
+def _cut_config(path: Path, vocab_size: int) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for section in (config, config.get("text_config")):
+        if isinstance(section, dict) and "vocab_size" in section:
+            section["vocab_size"] = vocab_size
+    write_atomic(path, json.dumps(config, indent=2))
 
 
 def rehearse_export(config: PreTrainedConfig, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from skd.models.head import head_of
 from skd.models.score import score
-from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.cache import AttentionForm
 from skd.sampling.judge import Opening
 from skd.sampling.prompts import PromptReader
 from skd.sampling.writer import LocalJudge, Writer
@@ -49,9 +49,10 @@ class LocalTeacher:
 
     def open(self, opening: Opening) -> LocalJudge:
         """With a cache of its own."""
-        body = CursorModel(self.model.base_model, self.form, self.context, opening.num_slots, opening.capacity)
+        execution, head = opening.execution, head_of(self.model, self.vocab_size)
+        body = execution.body(self.model.base_model, self.form, self.context, opening.num_slots, opening.capacity)
         reader = PromptReader(body, opening.kept if self.frozen else None)
-        return LocalJudge(Writer(body, head_of(self.model, self.vocab_size), opening.warp, reader))
+        return LocalJudge(Writer(body, head, opening.warp, reader, execution.passes))
 
     def score(
         self, prompt_ids: Sequence[Tensor], response_ids: Sequence[Tensor], token_budget: int = 16384

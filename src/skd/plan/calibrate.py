@@ -1,12 +1,13 @@
 """The rates of this CPU, measured in some seconds: products, copies, started operations, passes over a vocabulary.
 
-Seconds are those of the processor, so that other programs do not count. Each is the least of some runs.
+Seconds are those of the processor, so that waiting for it does not count. Each is the median of some runs.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView,
 from skd.objectives.divergences import ForwardKL
 from skd.plan.cost import LAUNCHES_OF_A_LAYER
 from skd.plan.machine import MachineConfig, RatesConfig
-from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
 from skd.sampling.warp import Warp, draw, kth_largest
 from skd.types import STUDENT, Head
 
@@ -53,14 +54,14 @@ def calibrated() -> MachineConfig:
     )
 
 
-def _least(run: Callable[[], Any], times: int = 4) -> float:
-    """CPU seconds of the quickest run after one that does not count."""
+def _median(run: Callable[[], Any], times: int = 5) -> float:
+    """CPU seconds after one run that does not count. Not the least: a step is not taken at the best of moments."""
     found = []
     for _ in range(times + 1):
         started = time.process_time()
         run()
         found.append(time.process_time() - started)
-    return min(found[1:])
+    return statistics.median(found[1:])
 
 
 @torch.inference_mode()
@@ -74,7 +75,7 @@ def _products(dtype: torch.dtype) -> tuple[float, float]:
 
     def seconds(rows: int) -> float:
         states = torch.randn(rows, _WIDTH).to(dtype)
-        return _least(lambda: [linear(states, weight) for weight in layers])
+        return _median(lambda: [linear(states, weight) for weight in layers])
 
     few, many = seconds(_FEW), seconds(_MANY)
     per_row = (many - few) / (_MANY - _FEW)
@@ -86,20 +87,21 @@ def _stream() -> float:
     """Bytes read and written a second by a copy that no cache holds."""
     source = torch.randn(2**25)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _least(lambda: target.copy_(source))
+    return 2 * source.nbytes / _median(lambda: target.copy_(source))
 
 
 @torch.inference_mode()
 def _layer() -> float:
-    """Seconds of a layer that is too small for anything but its start to count."""
+    """Seconds of a layer on 32 rows of width 64: its operations are started, and hardly anything else."""
 
     def forwards(layers: int) -> float:
         config = LlamaConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2
+            vocab_size=64, hidden_size=64, intermediate_size=192, num_hidden_layers=layers, num_attention_heads=4
         )
-        body = CursorModel(LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None), 64, 1, 32)
-        ids, cursor = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([8])
-        return _least(lambda: [body.forward(ids, cursor, 16) for _ in range(10)]) / 10
+        module, form = LlamaForCausalLM(config).eval().base_model, AttentionForm(False, None)
+        body = CursorModel(module, form, 64, CursorCache(num_rows=32, capacity=32))
+        ids, cursor = torch.zeros(32, 1, dtype=torch.int64), torch.full((32,), 8)
+        return _median(lambda: [body.forward(ids, cursor, 16) for _ in range(10)]) / 10
 
     return (forwards(12) - forwards(2)) / 10
 
@@ -112,7 +114,7 @@ def _loss() -> float:
     ids = torch.arange(_TOKENS)
     tokens = ResponseTokens(ids, torch.full((_TOKENS,), STUDENT, dtype=torch.uint8), ids)
     objective, weights = Objective(ForwardKL()), torch.ones(_TOKENS)
-    seconds = _least(
+    seconds = _median(
         lambda: chunked_loss(hidden, head, tokens, weights, objective, teacher=teacher).loss.backward(), times=3
     )
     return seconds / (_TOKENS * _VOCABULARY)
@@ -121,10 +123,10 @@ def _loss() -> float:
 @torch.inference_mode()
 def _draw() -> float:
     logits, noise = torch.randn(_ROWS, _VOCABULARY), torch.rand(_ROWS, dtype=torch.float64)
-    return _least(lambda: draw(Warp().log_probs(logits), noise)) / logits.numel()
+    return _median(lambda: draw(Warp().log_probs(logits), noise)) / logits.numel()
 
 
 @torch.inference_mode()
 def _judge() -> float:
     logits = torch.randn(_ROWS, _VOCABULARY)
-    return _least(lambda: kth_largest(logits, 25)) / logits.numel()
+    return _median(lambda: kth_largest(logits, 25)) / logits.numel()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from skd.check.environment import size_text
-from skd.check.memory import estimate
+from skd.check.memory import estimate_all
 from skd.check.models import roles
 from skd.check.pair import check_pair
 from skd.check.prompts import check_prompts
 from skd.check.report import Part, require
 from skd.check.rows import check_rows
-from skd.config import RoutedTeacher, RunConfig, ServerTeacher, load_config
+from skd.config import RunConfig, ServerTeacher, load_config, teachers_of
 from skd.errors import ConfigError, Problem
 from skd.plan.cost import Cost, step_cost
 from skd.plan.knobs import Gain, gains, ms_per_token
@@ -75,11 +76,10 @@ def _plan(config: str, overrides: Sequence[str], options: PlanOptions, machine: 
         changed = load_config(config, [*overrides, *more])
         device = "cuda" if machine.overlap else "cpu"
         work = Work.of(changed, shapes, prompts, _GUESS if alpha is None else alpha, device, tokens)
-        peak = estimate(changed, built["student"], _teacher(changed, built), prompts).peak
-        return changed, work, peak
+        return changed, work, estimate_all(changed, built, prompts).peak
 
     yield from step_lines(planned(())[1], machine, guessed=alpha is None)
-    found = estimate(base, built["student"], _teacher(base, built), prompts)
+    found = estimate_all(base, built, prompts)
     yield f"memory: {found.text()}; the machine has {size_text(machine.memory_gib * 2**30)}"
     yield ""
     yield from _gain_lines(gains(planned, machine), planned(())[1], machine)
@@ -92,13 +92,15 @@ def cpu(*, anew: bool = False) -> MachineConfig:
     cache = (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skd" / f"cpu-{torch.get_num_threads()}.yaml"
     )
-    if cache.exists() and not anew:
-        return load_machine(str(cache))
+    with suppress(ConfigError):  # not there, or of another release
+        if not anew:
+            return load_machine(str(cache))
     from skd.plan.calibrate import calibrated
 
     machine = calibrated()
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    write_text(cache, json.dumps(machine.model_dump(), indent=1) + "\n")
+    with suppress(OSError):  # it is measured again next time
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cache, json.dumps(machine.model_dump(), indent=1) + "\n")
     return machine
 
 
@@ -108,12 +110,9 @@ Built = Mapping[str, PreTrainedModel]
 
 def _read(config: RunConfig) -> tuple[Prompts, Mapping[str, Shape], Built]:
     """Prompts as ids, and the models without a weight; raises what ``skd check`` finds wrong with them."""
-    if isinstance(config.teacher, ServerTeacher):
+    if any(isinstance(teacher, ServerTeacher) for teacher in teachers_of(config.teacher).values()):
         remedy = "plan with teacher.path and read the line of the vLLM server"
         raise ConfigError(Problem("SKD-L01", "teacher", "is on a server, which does not tell its size", remedy))
-    if isinstance(config.teacher, RoutedTeacher):
-        remedy = "plan with one after the other: teacher=PATH"
-        raise ConfigError(Problem("SKD-L01", "teacher.by", "is several teachers, and a plan is of one", remedy))
     data, parts = Part("data"), list[Part]()
     sets = check_rows(data, config.data, config.train.batch_size)
     parts.append(data)
@@ -125,10 +124,6 @@ def _read(config: RunConfig) -> tuple[Prompts, Mapping[str, Shape], Built]:
         parts.append(words)
     require(parts)
     return prompts["data.train"], {role: Shape.of(model) for role, model in found.built.items()}, found.built
-
-
-def _teacher(config: RunConfig, built: Built) -> PreTrainedModel | None:
-    return None if config.teacher is None else built.get("teacher", built["student"])
 
 
 def _observed(options: PlanOptions) -> tuple[float | None, float | None]:

@@ -174,7 +174,8 @@ def _judging(shape: Shape, work: Work, prices: Prices, rows: int, block: int, co
 
 def _prefill(work: Work, prices: Prices, fills: int, drafts: bool, judges: bool) -> Cost:
     models = [(work.student, work.student_dtype)] if drafts else []
-    models += [(work.teacher, work.teacher_dtype)] if judges and work.teacher is not None else []
+    if judges and work.teacher is not None and not work.prompts_kept:
+        models.append((work.teacher, work.teacher_dtype))
     rows, prompt = len(work.prompts) / max(fills, 1), _mean(work.prompts)
     each = starmap(lambda shape, dtype: prices.body(shape, dtype, rows, prompt, prompt / 2), models)
     return sum(each, NOTHING) * fills

@@ -68,6 +68,8 @@ def _changes(config: RunConfig) -> Iterator[str]:
     if config.writers != {"data_set"}:
         wait = slots < batch * config.sampling.responses_per_prompt
         yield f"sampling.slots={2 * slots if wait else max(1, slots // 2)}"
+    if not config.sampling.prompt_cache_mb and "interleaved" in config.writers:
+        yield "sampling.prompt_cache_mb=1000"
     if config.student.dtype == "float32":
         yield "student.dtype=bfloat16"
     if isinstance(config.teacher, TeacherModel) and config.teacher.dtype == "float32":

@@ -116,13 +116,13 @@ class Layout:
     def learning(self, among: int) -> tuple[Cost, float]:
         """Exchange of gradients, and bytes of weights and optimiser on each GPU.
 
-        Whole copies while they fit in half of a GPU, otherwise shards: weights are gathered for forward and backward,
-        gradients reduced, and one whole bfloat16 copy samples.
+        Whole copies while they fit in half of a GPU; otherwise float32 shards as ``train.sharding`` makes them:
+        gathered whole, for forward and for backward, gradients reduced; a whole copy in both types while sampling.
         """
         weights, memory = self.models.student.num_weights, self.machine.memory_gib * 2**30
         if 18 * weights < memory / 2:
             return self.exchange(8 * weights, among), 18 * weights
-        return self.exchange((2 + 2 + 4 + 2) * weights, among), 16 * weights / among + 2 * weights
+        return self.exchange(16 * weights, among), 16 * weights / among + 6 * weights
 
     def running(self, rows: float) -> float:
         """Bytes of caches, activations (layer inputs and one layer) and the loss."""
@@ -142,7 +142,7 @@ def local(layout: Layout) -> Step:
 
 
 def gathered(layout: Layout) -> Step | None:
-    """The teacher in shards: gathered once where it fits whole, as skd does, or at every look, which it does not do."""
+    """The teacher in shards, gathered once where it fits whole; otherwise at every look, which skd does not do."""
     whole, teacher = local(layout), layout.models.teacher
     if layout.gpus == 1:
         return None
@@ -150,7 +150,8 @@ def gathered(layout: Layout) -> Step | None:
     looks = 1 if fits else sum(played(layout.work(whole.rows))[0].values())
     spared = 0.0 if fits else 2 * teacher.num_weights * (1 - 1 / layout.gpus)
     fetched = layout.exchange(2 * teacher.num_weights, layout.gpus) * looks
-    return Step({**whole.parts, "gather": fetched}, whole.peak - spared, whole.rows)
+    note = "" if fits else "at every look*"
+    return Step({**whole.parts, "gather": fetched}, whole.peak - spared, whole.rows, note)
 
 
 def served(layout: Layout, writer: str = "interleaved") -> Step | None:
@@ -198,7 +199,7 @@ def _steps(pair: str, gpus: int, machine: MachineConfig) -> Mapping[str, Step]:
         "local": local(layout),
         "vLLM": served(layout),
         "vLLM, on-policy": served(layout, "student"),
-        "shards*": gathered(layout),
+        "shards": gathered(layout),
     }
     return {name: step for name, step in found.items() if step is not None}
 

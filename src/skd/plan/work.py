@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from skd.check.prompts import longest_responses
-from skd.config import RunConfig, TeacherModel
+from skd.config import RunConfig, TeacherModel, teachers_of
 from skd.plan.shape import Shape
 from skd.sampling.pace import Pace
 from skd.types import Prompts
@@ -46,6 +46,8 @@ class Work:
     checkpointing: bool
     recompute: bool
     """The teacher reads finished responses once more, although it judged them."""
+    prompts_kept: bool = False
+    """The teacher has read the prompts in an earlier epoch."""
     rescored: bool = False
     """The judge reads all that stands before a block anew, as a vLLM server does."""
     device: str = "cpu"
@@ -62,7 +64,8 @@ class Work:
     ) -> Work:
         """A step of ``config``: rows of middling length, evenly taken from the prompts.
 
-        models: shapes by role; a teacher made of the student has the student's.
+        models: shapes by their key in the config; a teacher made of the student has the student's, and of several the
+            largest counts.
         response_tokens: mean length of a response; by default that of the references, or the cap where there are none.
         """
         count = config.train.batch_size
@@ -70,10 +73,13 @@ class Work:
         rows = [rows[int((i + 0.5) * len(rows) / count)] for i in range(count)]
         repeated = 1 if config.writers == {"data_set"} else config.sampling.responses_per_prompt
         lengths = _lengths(config, prompts, response_tokens)
-        teacher = config.teacher
+        key = max(
+            (key for key in models if key != "student"), key=lambda key: models[key].num_weights, default="student"
+        )
+        teacher = teachers_of(config.teacher).get(key)
         return Work(
             student=models["student"],
-            teacher=None if teacher is None else models.get("teacher", models["student"]),
+            teacher=None if config.teacher is None else models[key],
             prompts=[len(prompts.ids[row]) for row in rows for _ in range(repeated)],
             responses=[lengths[row] for row in rows for _ in range(repeated)],
             writer=_writer(config),
@@ -86,6 +92,7 @@ class Work:
             micro_batch_tokens=config.train.micro_batch_tokens,
             checkpointing=config.train.gradient_checkpointing,
             recompute=config.sampling.evidence == "recompute",
+            prompts_kept=config.sampling.prompt_cache_mb > 0,
             device=device,
         )
 

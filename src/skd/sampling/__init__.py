@@ -1,5 +1,6 @@
 """Interleaved sampling: noise, warps, gates, the cursor cache and the loop."""
 
+from skd.sampling.execution import Compiled, Eager
 from skd.sampling.gate import Drafted, Gate, Verdict, teacher_draw
 from skd.sampling.gates import AcceptAll, AcceptNone, Interpolated, MinProb, SwitchOnce, TopK, TopP
 from skd.sampling.interleave import interleave
@@ -10,7 +11,9 @@ from skd.sampling.warp import Warp, draw
 __all__ = [
     "AcceptAll",
     "AcceptNone",
+    "Compiled",
     "Drafted",
+    "Eager",
     "Gate",
     "Interpolated",
     "MinProb",

@@ -6,7 +6,7 @@ and rejecting tokens is writing over them. Nothing is copied, cropped or padded 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,9 +60,10 @@ class CursorCache(Cache):
     across its border.
     """
 
-    def __init__(self, num_rows: int, capacity: int) -> None:
+    def __init__(self, num_rows: int, capacity: int, *, static: bool = False) -> None:
         super().__init__(layers=[])
         self.num_rows, self.capacity = num_rows, capacity
+        self._static = static
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self._rows: Tensor | None = None
@@ -83,8 +84,8 @@ class CursorCache(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Write at the cursors; return what the attention of this forward looks at."""
         if layer_idx == len(self.keys):
-            self.keys.append(self._allocate(key_states))
-            self.values.append(self._allocate(value_states))
+            self.keys.append(self._allocate(key_states.transpose(1, 2)))
+            self.values.append(self._allocate(value_states.transpose(1, 2)))
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
             length = key_states.shape[2]
@@ -107,10 +108,7 @@ class CursorCache(Cache):
     def write_row(self, row: int, states: Sequence[Tensor], device: torch.device) -> None:
         """Put what ``read_row`` gave into a row."""
         if not self.keys:
-            space = [
-                torch.zeros(self.num_rows, self.capacity, *state.shape[1:], dtype=state.dtype, device=device)
-                for state in states
-            ]
+            space = [self._allocate(state.unsqueeze(0).to(device)) for state in states]
             self.keys, self.values = space[: len(space) // 2], space[len(space) // 2 :]
         for mine, state in zip((*self.keys, *self.values), states, strict=True):
             mine[row, : len(state)].copy_(state, non_blocking=True)
@@ -125,28 +123,46 @@ class CursorCache(Cache):
         """Positions come from the cursors, so no model may ask for one common length."""
         return 0
 
-    def _allocate(self, states: Tensor) -> Tensor:
-        _, heads, _, size = states.shape
+    def _allocate(self, states_BThs: Tensor) -> Tensor:
         # Zeros, not empty: a masked position still enters the product with weight 0, and 0 x NaN is NaN.
-        return states.new_zeros(self.num_rows, self.capacity, heads, size)
+        space = states_BThs.new_zeros(self.num_rows, self.capacity, *states_BThs.shape[2:])
+        if self._static:
+            torch._dynamo.mark_static_address(space)
+        return space
+
+
+def _to_next_step(length: int) -> int:
+    return -(-length // _KEYS_STEP) * _KEYS_STEP
 
 
 class CursorModel:
-    """One model with its cursor cache: ids in, last hidden states out."""
+    """One model with its cursor cache: ids in, last hidden states out.
 
-    def __init__(self, body: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> None:
-        self.module, self._form, self._context = body, form, context
-        weight = next(body.parameters())
+    ``rounded``: the number of positions that attention looks at where so many are needed.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        form: AttentionForm,
+        context: int,
+        cache: CursorCache,
+        rounded: Callable[[int], int] = _to_next_step,
+    ) -> None:
+        self.module, self._form, self._context, self._cache, self._rounded = module, form, context, cache, rounded
+        weight = next(module.parameters())
         self._dtype, self._device = weight.dtype, weight.device
-        self._cache = CursorCache(num_rows, capacity)
+
+    def num_keys(self, needed: int) -> int:
+        """How many positions a forward looks at; it sets the attention's cost, not its result."""
+        return min(self._cache.capacity, self._rounded(needed))
 
     def forward(self, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> Tensor:
         """Write ``ids_BG`` at the cursors and return the last hidden states [B, G, D].
 
-        ``num_keys`` bounds every cursor plus G; it sets the attention's cost, not its result.
+        ``num_keys`` bounds every cursor plus G.
         """
         position_BG = cursor_B.unsqueeze(1) + torch.arange(ids_BG.shape[1], device=ids_BG.device)
-        num_keys = min(self._cache.capacity, -(-num_keys // _KEYS_STEP) * _KEYS_STEP)
         self._cache.at_cursors(position_BG, num_keys)
         return self._run(ids_BG, position_BG, num_keys)
 
@@ -240,7 +256,7 @@ def _reproduces(model: PreTrainedModel, form: AttentionForm) -> bool:
     wrong_BG = torch.randint(vocab_size, (2, block), generator=generator).to(device)
     start_B = torch.tensor([length - block, max(length - block - 2, 0)], device=device)
     index_BG = start_B.unsqueeze(1) + torch.arange(block, device=device)
-    cursor = CursorModel(model.base_model, form, context, num_rows=2, capacity=length)
+    cursor = CursorModel(model.base_model, form, context, CursorCache(num_rows=2, capacity=length))
     try:
         cursor.prefill(ids_BT[:, : length - block], range(2))
         cursor.forward(wrong_BG, start_B, length)

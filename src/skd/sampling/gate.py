@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +17,20 @@ from skd.sampling.warp import Warp, draw
 from skd.schedule import Number, value_at
 
 __all__ = ["Drafted", "Gate", "Verdict", "teacher_draw"]
+
+
+class _once:
+    """As ``functools.cached_property``, whose lock (before Python 3.12) torch.compile cannot look into."""
+
+    def __init__(self, make: Callable[[Any], Tensor]) -> None:
+        self.make, self.__doc__ = make, make.__doc__
+
+    def __get__(self, drafted: Any, owner: type) -> Tensor:
+        made = drafted.__dict__
+        if self.make.__name__ not in made:
+            made[self.make.__name__] = self.make(drafted)
+        value: Tensor = made[self.make.__name__]
+        return value
 
 
 @dataclass(frozen=True)
@@ -47,17 +60,17 @@ class Drafted:
         """A number's value here: a float, or float64 [B, G]."""
         return value_at(number, self.progress, self.position_BG)
 
-    @cached_property
+    @_once
     def teacher_logp_BGV(self) -> Tensor:
         """Raw teacher log-probs, float32."""
         return torch.log_softmax(self.teacher_logits_BGV, dim=-1)
 
-    @cached_property
+    @_once
     def teacher_drawn_logp_BGV(self) -> Tensor:
         """Log-probs that a teacher's token would be drawn from, after its warp."""
         return self.teacher_warp.log_probs(self.teacher_logits_BGV)
 
-    @cached_property
+    @_once
     def student_drawn_logp_BGV(self) -> Tensor:
         """The distribution each token was drafted from; only for a gate with ``needs_student``."""
         assert self.student_logits_BGV is not None

@@ -12,6 +12,7 @@ import torch
 
 from skd.errors import ConfigError, Problem
 from skd.sampling.checks import require_positive, require_prompts, require_stop_strings
+from skd.sampling.execution import Eager
 from skd.sampling.gate import Gate
 from skd.sampling.gates import TopK
 from skd.sampling.judge import TeacherEngine
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from skd.models.pair import Pair
 
-__all__ = ["OnCommit", "interleave"]
+__all__ = ["OnCommit", "interleave", "requests_of", "with_evidence"]
 
 
 @torch.no_grad()
@@ -49,6 +50,7 @@ def interleave(
     evidence: bool = True,
     student_logp: bool = False,
     kept_prompts: PromptCache | None = None,
+    execution: Eager | None = None,
     on_commit: OnCommit | None = None,
     check: Callable[[], None] | None = None,
 ) -> Rollout:
@@ -72,6 +74,7 @@ def interleave(
             without drafts.
         kept_prompts: where what a frozen teacher in this process makes of prompts is kept for the next call. It then
             reads each prompt alone, so that a response does not depend, not even by rounding, on what was kept.
+        execution: ``Compiled()`` for compiled passes, which keeps its graphs for the next call.
         on_commit: told of every token as it is written.
         check: called before every round of drafting and judging; what it raises ends the sampling.
 
@@ -95,14 +98,7 @@ def interleave(
     if len(epochs) != len(prompts):
         found = f"has {len(epochs)} entries for {len(prompts)} prompts"
         raise ConfigError(Problem("SKD-C07", "epoch", found, "give one number for all, or one for every prompt"))
-    flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
-    rows = flat.split([len(ids) for ids in prompts.ids])
-    read = rows if prompts.teacher_ids is None else [torch.tensor(list(ids)) for ids in prompts.teacher_ids]
-    requests = [
-        Request(i * responses_per_prompt + j, ids, teacher_ids, sample_id, j, epochs[i])
-        for i, (ids, teacher_ids, sample_id) in enumerate(zip(rows, read, prompts.sample_ids, strict=True))
-        for j in range(responses_per_prompt)
-    ]
+    requests = requests_of(prompts, responses_per_prompt, epochs)
     settings = Settings(
         gate=gate,
         block=block,
@@ -116,15 +112,29 @@ def interleave(
         student_logp=student_logp and gate.drafts,
         on_commit=on_commit,
         kept_prompts=kept_prompts,
+        execution=execution or Eager(),
     )
     with _evaluating(pair.sampling_student, pair.teacher):
         rollout = Sampler(pair, settings, requests, slots).run(check or (lambda: None))
         if evidence and not gate.judges and pair.engine is not None:
-            rollout = _with_evidence(pair.engine, rollout)
+            rollout = with_evidence(pair.engine, rollout)
     return rollout
 
 
-def _with_evidence(teacher: TeacherEngine, rollout: Rollout) -> Rollout:
+def requests_of(prompts: Prompts, responses_per_prompt: int, epochs: Sequence[int]) -> list[Request]:
+    """The responses to be written, those to one prompt next to each other."""
+    flat = torch.tensor([token for ids in prompts.ids for token in ids], dtype=torch.int64)
+    rows = flat.split([len(ids) for ids in prompts.ids])
+    read = rows if prompts.teacher_ids is None else [torch.tensor(list(ids)) for ids in prompts.teacher_ids]
+    return [
+        Request(i * responses_per_prompt + j, ids, teacher_ids, sample_id, j, epochs[i])
+        for i, (ids, teacher_ids, sample_id) in enumerate(zip(rows, read, prompts.sample_ids, strict=True))
+        for j in range(responses_per_prompt)
+    ]
+
+
+def with_evidence(teacher: TeacherEngine, rollout: Rollout) -> Rollout:
+    """The same with what the teacher thinks of each response, by one forward over them."""
     started = time.perf_counter()
     evidence = teacher.score(rollout.read_by_teacher, rollout.response_ids)
     stats = replace(rollout.stats, seconds_evidence=time.perf_counter() - started)

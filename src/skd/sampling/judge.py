@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from skd.sampling.execution import Eager
 from skd.sampling.gate import Gate
 from skd.sampling.prompts import PromptCache, PromptTokens
 from skd.sampling.slots import Places, Slots
@@ -33,6 +34,8 @@ class Opening:
     """Tokens of the longest row, prompt, response and one block beyond."""
     kept: PromptCache | None = None
     """Where a frozen teacher in this process may keep what it makes of prompts."""
+    execution: Eager = Eager()  # noqa: RUF009 - a value without state
+    """How a teacher in this process runs."""
 
 
 class Judge(Protocol):

@@ -35,18 +35,26 @@ class Pace:
         teacher_weights: parameters of the model that judges.
         device: type of the device, such as "cpu".
         fixed: always this block; None leaves the choice here.
+        choices: blocks to choose from, in rising order.
     """
 
-    def __init__(self, student_weights: int, teacher_weights: int, device: str, fixed: int | None) -> None:
+    def __init__(
+        self,
+        student_weights: int,
+        teacher_weights: int,
+        device: str,
+        fixed: int | None,
+        choices: Sequence[int] = range(1, LONGEST_BLOCK + 1),
+    ) -> None:
         self._student, self._teacher = student_weights, teacher_weights
         self._free = _FREE_TOKENS.get(device, _FREE_TOKENS["cuda"])
-        self._fixed = fixed
+        self._fixed, self._choices = fixed, choices
         self._kept, self._judged = _GUESS * _GUESS_WEIGHT, float(_GUESS_WEIGHT)
 
     @property
     def longest(self) -> int:
         """The largest block that may be chosen."""
-        return self._fixed or LONGEST_BLOCK
+        return self._fixed or self._choices[-1]
 
     def saw(self, committed: Sequence[int], replaced: Sequence[int]) -> None:
         """Count what a round committed by row, and how many of it the teacher wrote."""
@@ -55,7 +63,7 @@ class Pace:
 
     def block(self, rows: int) -> int:
         """The block for a round of so many rows."""
-        return self._fixed or min(range(1, LONGEST_BLOCK + 1), key=lambda block: self._cost(rows, block))
+        return self._fixed or min(self._choices, key=lambda block: self._cost(rows, block))
 
     def _cost(self, rows: int, block: int) -> float:
         drafting = block * self._student * (self._free + rows)

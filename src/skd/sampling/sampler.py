@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from skd.sampling.cache import AttentionForm, CursorModel
+from skd.sampling.cache import AttentionForm
 from skd.sampling.checks import not_finite
 from skd.sampling.clock import Clock
+from skd.sampling.execution import Eager
 from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gate import Drafted, Gate, Verdict
 from skd.sampling.judge import Judge, Opening
-from skd.sampling.pace import Pace
+from skd.sampling.pace import LONGEST_BLOCK, Pace
 from skd.sampling.prompts import PromptCache, PromptReader, PromptTokens
 from skd.sampling.slots import Block, Places, Request, Slots
 from skd.sampling.stops import StopStrings
@@ -39,6 +40,7 @@ __all__ = ["OnCommit", "Sampler", "Settings"]
 OnCommit = Callable[[int, list[int], list[int]], None]
 """Called with a response's row, and the ids and authors of the tokens just committed to it."""
 
+_ALL_BLOCKS, _FEW_BLOCKS = range(1, LONGEST_BLOCK + 1), (1, 2, 4, 8)
 _ALONE_BLOCK = 3
 """Steps between two looks of the host where one model writes alone: a row that ended in between idles for the rest."""
 
@@ -63,6 +65,7 @@ class Settings:
     on_commit: OnCommit | None
     kept_prompts: PromptCache | None = None
     """Where what the teacher makes of prompts is kept for other rollouts."""
+    execution: Eager = Eager()  # noqa: RUF009 - a value without state
 
 
 class Sampler:
@@ -74,6 +77,7 @@ class Sampler:
         self._pace = _pace(pair, settings)
         self._block = self._pace.longest
         self._slots = Slots(requests, num_slots, settings.cap, self._block, settings.seed, gate.state_size, pair.device)
+        self._slots.fixed_shapes = settings.execution.fixed_shapes
         self._student: Writer | None = None
         self._teacher: Judge | None = None
         if gate.drafts:
@@ -82,7 +86,8 @@ class Sampler:
         if gate.judges:
             longest = max((len(request.teacher_prompt) for request in requests), default=1)
             capacity = self._capacity(longest)
-            opening = Opening(gate, settings.teacher_warp, len(self._slots.held), capacity, settings.kept_prompts)
+            rows, kept = len(self._slots.held), settings.kept_prompts
+            opening = Opening(gate, settings.teacher_warp, rows, capacity, kept, settings.execution)
             self._teacher = pair.required_engine.open(opening)
         self._offset_G = torch.arange(self._block, device=pair.device)
         self._stop_ids = torch.tensor(sorted(pair.stop_ids), device=pair.device)
@@ -96,15 +101,16 @@ class Sampler:
     def run(self, check: Callable[[], None]) -> Rollout:
         """Draft, judge and commit until every response has ended; ``check`` is called before every round."""
         slots, settings = self._slots, self._settings
-        while slots.num_waiting or slots.num_active:
-            check()
-            self._clock.lap("rest")
-            self._fill()
-            block = self._next_block()
-            self._rounds += 1
-            self._drafted += slots.num_active * block.ids_BG.shape[1] * settings.gate.drafts
-            self._commit(block)
-            self._shrink()
+        with settings.execution.running():
+            while slots.num_waiting or slots.num_active:
+                check()
+                self._clock.lap("rest")
+                self._fill()
+                block = self._next_block()
+                self._rounds += 1
+                self._drafted += slots.num_active * block.ids_BG.shape[1] * settings.gate.drafts
+                self._commit(block)
+                self._shrink()
         self._clock.lap("rest")
         responses = [self._done[request.index] for request in self._requests]
         stats = replace(
@@ -128,9 +134,9 @@ class Sampler:
     def _opened(self, model: PreTrainedModel, form: AttentionForm, capacity: int) -> Writer:
         from skd.models.head import head_of
 
-        body = CursorModel(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
-        head = head_of(model, self._pair.vocab_size)
-        return Writer(body, head, self._settings.student_warp, PromptReader(body))
+        execution, head = self._settings.execution, head_of(model, self._pair.vocab_size)
+        body = execution.body(model.base_model, form, self._pair.context, len(self._slots.held), capacity)
+        return Writer(body, head, self._settings.student_warp, PromptReader(body), execution.passes)
 
     def _fill(self) -> None:
         filled = self._slots.refill()
@@ -260,7 +266,8 @@ def _pace(pair: Pair, settings: Settings) -> Pace:
     if not (settings.gate.drafts and settings.gate.judges):
         fixed = _ALONE_BLOCK
     teacher = 0 if engine is None else engine.num_parameters
-    return Pace(pair.sampling_student.num_parameters(), teacher, pair.device.type, fixed)
+    choices = _FEW_BLOCKS if settings.execution.fixed_shapes else _ALL_BLOCKS
+    return Pace(pair.sampling_student.num_parameters(), teacher, pair.device.type, fixed, choices)
 
 
 def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:

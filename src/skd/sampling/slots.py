@@ -131,6 +131,8 @@ class Slots:
         self.held: list[Request | None] = [None] * size
         self.lengths = [0] * size
         """Tokens written so far, by slot, on the host."""
+        self.fixed_shapes = False
+        """Neither drop rows nor shorten the last block."""
         self.length_B = torch.zeros(size, dtype=torch.int64, device=device)
         self.student = self.teacher = Front(self.length_B.clone(), self.length_B.clone())
         if any(request.teacher_prompt is not request.prompt for request in requests):
@@ -156,7 +158,8 @@ class Slots:
 
     def next_places(self, block: int) -> Places:
         """Where the next ``block`` tokens of every row will stand; fewer where no row has room for so many."""
-        block = min(block, self._cap - min(self.lengths[slot] for slot, held in enumerate(self.held) if held))
+        if not self.fixed_shapes:
+            block = min(block, self._cap - min(self.lengths[slot] for slot, held in enumerate(self.held) if held))
         position_BG = self.length_B.unsqueeze(1) + torch.arange(block, device=self._device)
         noise_3BG = self._noise_3BL.gather(2, position_BG.clamp(max=self._cap - 1).expand(len(_NOISES), -1, -1))
         draft_BG, accept_BG, replace_BG = noise_3BG
@@ -181,7 +184,7 @@ class Slots:
 
     def shrink(self) -> Tensor | None:
         """Drop finished rows once nothing waits and half are done; returns the rows [b] that stay, else None."""
-        if self._waiting or self.num_active * 2 > len(self.held) or self.num_active == 0:
+        if self.fixed_shapes or self._waiting or self.num_active * 2 > len(self.held) or self.num_active == 0:
             return None
         kept = [slot for slot, request in enumerate(self.held) if request is not None]
         self.held, self.lengths = [self.held[slot] for slot in kept], [self.lengths[slot] for slot in kept]

@@ -31,12 +31,16 @@ class StopStrings:
             if request is None:
                 continue
             length = slots.lengths[slot]
-            found = self._end(slots.ids_BW[slot, : length + counts[slot]].tolist(), length)
+            found = self.end(slots.ids_BW[slot, : length + counts[slot]].tolist(), length)
             if found is not None:
                 counts[slot], ended[slot] = found - length, True
         return count_B.new_tensor(counts), ended_B.new_tensor(ended)
 
-    def _end(self, ids: list[int], committed: int) -> int | None:
+    def end(self, ids: list[int], committed: int = 0) -> int | None:
+        """Length of ``ids`` up to the token that completes a stop string; None where none does. The first ``committed``
+        are known to complete none."""
+        if not self.strings:
+            return None
         # A character takes at most four tokens (bytes), so no stop string reaches back further than this.
         start = max(0, committed - 4 * max(map(len, self.strings)) - 4)
 

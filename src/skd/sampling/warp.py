@@ -61,8 +61,10 @@ class CutWarp(Warp):
 
 def nucleus_threshold(logp: Tensor, mass: float) -> Tensor:
     """Log-prob [..., 1] of the least probable id in the smallest set of most probable ids that holds ``mass``."""
-    # A partial sort nearly always suffices and is 30 times cheaper; on an accelerator the look at its mass would stall.
-    if logp.device.type == "cpu" and logp.shape[-1] > _LIKELY_NUCLEUS:
+    # A partial sort nearly always suffices and is 30 times cheaper; on an accelerator the look at its mass would stall,
+    # and in a compiled pass it would break the graph.
+    looks = logp.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks and logp.shape[-1] > _LIKELY_NUCLEUS:
         ordered = logp.topk(_LIKELY_NUCLEUS, dim=-1).values
         if bool((ordered.double().exp().sum(-1) > mass).all()):
             return _last_needed(ordered, mass)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from skd.sampling.slots import Front, Places, Slots
 from skd.sampling.warp import Warp, draw
 from skd.types import Evidence, Head
 
-__all__ = ["Judged", "LocalJudge", "Writer", "Written", "finite_rows"]
+__all__ = ["Judged", "LocalJudge", "Passes", "Writer", "Written", "finite_rows", "read", "step"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,28 @@ class Judged:
     """bool: whether the teacher's output was finite."""
 
 
+def step(
+    body: CursorModel, head: Head, warp: Warp, ids_B1: Tensor, cursor_B: Tensor, num_keys: int, noise_B1: Tensor
+) -> tuple[Tensor, ...]:
+    """Feed one token and draw the next: its id [B, 1], last hidden state [B, 1, D] and raw logits [B, 1, V]."""
+    hidden_B1D, logits_B1V = read(body, head, ids_B1, cursor_B, num_keys)
+    return draw(warp.log_probs(logits_B1V), noise_B1), hidden_B1D, logits_B1V
+
+
+def read(body: CursorModel, head: Head, ids_BG: Tensor, cursor_B: Tensor, num_keys: int) -> tuple[Tensor, ...]:
+    """Feed G tokens in one forward: last hidden states [B, G, D] and raw logits [B, G, V]."""
+    hidden_BGD = body.forward(ids_BG, cursor_B, num_keys)
+    return hidden_BGD, head.logits(hidden_BGD)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The two functions above as they are, or compiled."""
+
+    step: Callable[..., tuple[Tensor, ...]] = step
+    read: Callable[..., tuple[Tensor, ...]] = read
+
+
 @dataclass(frozen=True)
 class Writer:
     """Writes tokens in a row, or reads a block that the other model wrote."""
@@ -57,14 +79,17 @@ class Writer:
     head: Head
     warp: Warp
     prompts: PromptReader
+    passes: Passes = Passes()
 
     def write(self, front: Front, noise_BG: Tensor, num_keys: int, keep_logits: bool) -> Written:
         """Draw G tokens one after the other, each fed for the next; the last is left pending."""
         ids, hidden, kept = [front.pending_B.unsqueeze(1)], [], []
+        num_keys = self.body.num_keys(num_keys)
         for offset, noise_B1 in enumerate(noise_BG.split(1, dim=1)):
-            hidden_B1D = self.body.forward(ids[-1], front.cursor_B + offset, num_keys)
-            logits_B1V = self.head.logits(hidden_B1D)
-            ids.append(draw(self.warp.log_probs(logits_B1V), noise_B1))
+            ids_B1, hidden_B1D, logits_B1V = self.passes.step(
+                self.body, self.head, self.warp, ids[-1], front.cursor_B + offset, num_keys, noise_B1
+            )
+            ids.append(ids_B1)
             hidden.append(hidden_B1D)
             if keep_logits:
                 kept.append(logits_B1V.squeeze(1))
@@ -76,8 +101,10 @@ class Writer:
         Returns the last hidden states [B, G, D] and the raw logits [B, G, V].
         """
         fed_BG = torch.cat([front.pending_B.unsqueeze(1), ids_BG], dim=1)
-        hidden_BGD = self.body.forward(fed_BG, front.cursor_B, num_keys)
-        return hidden_BGD, self.head.logits(hidden_BGD)
+        hidden_BGD, logits_BGV = self.passes.read(
+            self.body, self.head, fed_BG, front.cursor_B, self.body.num_keys(num_keys)
+        )
+        return hidden_BGD, logits_BGV
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from skd.config import GateConfig, LossConfig, ObjectiveConfig, PolicyConfig, Ru
 from skd.config.credentials import quoted
 from skd.config.objective import CustomLoss, TargetConfig, WeightsConfig
 from skd.config.policy import CustomGate, InterleavedPolicy, MixturePolicy, StagedPolicy
+from skd.engines import VllmPolicy, Writers
 from skd.errors import ConfigError, Problem, SkdError
 from skd.objectives import (
     JSD,
@@ -33,7 +34,19 @@ from skd.objectives import (
     Veto,
 )
 from skd.policies import DataSet, Interleaved, Mixture, Policy, Sampling, Staged, Student, Teacher
-from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, PromptCache, SwitchOnce, TopK, TopP, Warp
+from skd.sampling import (
+    AcceptAll,
+    AcceptNone,
+    Compiled,
+    Gate,
+    Interpolated,
+    MinProb,
+    PromptCache,
+    SwitchOnce,
+    TopK,
+    TopP,
+    Warp,
+)
 from skd.schedule import Schedule
 
 __all__ = ["build_gate", "build_objective", "build_policy"]
@@ -70,8 +83,13 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     return Objective(token_loss, target, weights, config.temperature, config.reduction)
 
 
-def build_policy(config: RunConfig, *, evidence: bool, student_logp: bool = False) -> Policy:
-    """The policy of a config, with its sampling settings; the flags say what its rollouts keep for the loss."""
+def build_policy(
+    config: RunConfig, *, evidence: bool, student_logp: bool = False, writers: Writers | None = None
+) -> Policy:
+    """The policy of a config, with its sampling settings; the flags say what its rollouts keep for the loss.
+
+    writers: the engines that write what one model writes alone; None for the sampler in this process.
+    """
     settings = config.sampling
     sampling = Sampling(
         student_warp=Warp(settings.student.temperature, settings.student.top_p),
@@ -83,8 +101,9 @@ def build_policy(config: RunConfig, *, evidence: bool, student_logp: bool = Fals
         evidence=evidence,
         student_logp=student_logp,
         kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
+        execution=Compiled() if settings.compile else None,
     )
-    return _policy(config.policy, sampling)
+    return _policy(config.policy, sampling, writers)
 
 
 def build_gate(config: GateConfig) -> Gate:
@@ -93,18 +112,20 @@ def build_gate(config: GateConfig) -> Gate:
     return gate
 
 
-def _policy(config: PolicyConfig, sampling: Sampling) -> Policy:
+def _policy(config: PolicyConfig, sampling: Sampling, writers: Writers | None) -> Policy:
     match config:
         case InterleavedPolicy():
             return Interleaved(build_gate(config.gate), config.block, sampling)
         case MixturePolicy():
             weights = tuple(_number(part.weight) for part in config.parts)
-            return Mixture(tuple(_policy(part.policy, sampling) for part in config.parts), weights)
+            return Mixture(tuple(_policy(part.policy, sampling, writers) for part in config.parts), weights)
         case StagedPolicy():
-            policies = tuple(_policy(part.policy, sampling) for part in config.parts)
+            policies = tuple(_policy(part.policy, sampling, writers) for part in config.parts)
             return Staged(policies, tuple(part.share for part in config.parts))
     if config.kind == "data_set":
         return DataSet(sampling.evidence)
+    if writers is not None:
+        return VllmPolicy(sampling, writers.student if config.kind == "student" else writers.teacher)
     return Student(sampling) if config.kind == "student" else Teacher(sampling)
 
 

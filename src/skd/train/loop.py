@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def train(
         with (
             _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
             Trace(run_dir, profile if run.is_main else 0, shown.say) as trace,
+            nullcontext() if run.writers is None else closing(run.writers),
         ):
             try:
                 if state.validation_pending:
@@ -171,7 +172,7 @@ def train(
                 raise SystemExit(128 + interrupted.number) from None
             except RemoteError:
                 _save(run, state, log, shown)
-                shown.say(f"the teacher was lost after step {state.step}, which is saved; resume with the same command")
+                shown.say(f"a server was lost after step {state.step}, which is saved; resume with the same command")
                 raise
         shown.warn(watch.end(state.step))
         return _finished(run, state, shown, new=True)

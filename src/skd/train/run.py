@@ -14,6 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from skd.config import RunConfig
+from skd.engines import Writers
 from skd.errors import Problem, RemoteError
 from skd.models import Pair
 from skd.objectives import Objective
@@ -50,6 +51,8 @@ class Run:
     """Of the pair, whose student is whole."""
     scaler: GradScaler
     """Of the loss; see ``skd.train.scale``."""
+    writers: Writers | None = None
+    """Engines outside this process that write for the policy."""
     check: Callable[[], None] | None = None
     """Called between rounds of the sampler; raises Interrupted when the run is to end."""
 

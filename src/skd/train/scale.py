@@ -28,8 +28,9 @@ def loss_scaler(precision: str, device: torch.device) -> GradScaler:
 
 def overflowed(run: Run) -> bool:
     """Whether the factor was too large for the gradients that are in the student, divided again."""
-    gradients = [parameter.grad for parameter in run.spread.learner.student.parameters() if parameter.grad is not None]
-    return run.scaler.is_enabled() and not all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    if not run.scaler.is_enabled():
+        return False
+    return not all(bool(torch.isfinite(gradient).all()) for _, gradient in run.spread.gradients())
 
 
 def refuse_smallest(run: Run, step: int, loss: float | int | None, rollout: Rollout) -> None:

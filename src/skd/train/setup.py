@@ -25,7 +25,7 @@ from skd.config import (
 from skd.data.chat import encode_set
 from skd.data.rows import Row
 from skd.data.sources import tell_leak
-from skd.engines import VllmServer, server_of
+from skd.engines import VllmServer, server_of, writers_of
 from skd.errors import ConfigError, DataError, Problem
 from skd.models import AdapterOff, Adapters, CurrentStudent, MovingAverage, OwnTeacher, Pair, load_pair
 from skd.responses import StoredResponses
@@ -86,11 +86,13 @@ def prepare(
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
     # Stored evidence cannot be computed again.
     evidence = objective.needs_teacher and (config.sampling.evidence == "keep" or without_teacher)
+    writers = writers_of(config)
     return Run(
         config=config,
         run_dir=Path(config.output),
         pair=pair,
-        policy=build_policy(config, evidence=evidence, student_logp=student_logp),
+        policy=build_policy(config, evidence=evidence, student_logp=student_logp, writers=writers),
+        writers=writers,
         objective=objective,
         prompts=train_set,
         validation=held_out,

@@ -19,7 +19,9 @@ def split_of_step(sampler: SamplerStats, training: Mapping[str, float]) -> dict[
     ``rest`` is the sampler's own bookkeeping. The loss takes its gradient for the head while it is computed, so that
     part of the backward pass counts as ``forward``.
     """
+    sync = {"seconds_sync": sampler.seconds_sync} if sampler.seconds_sync else {}
     return {
+        **sync,
         "seconds_prefill": sampler.seconds_prefill,
         "seconds_draft": sampler.seconds_draft,
         "seconds_judge": sampler.seconds_judge,

@@ -98,6 +98,7 @@ def train_step(run: Run, step: int) -> StepReport:
 
     clock.lap("optimiser")
     metrics |= _used(run, used)
+    metrics |= _engine(run, step, rollout)
     split = split_of_step(rollout.stats, clock.seconds())
     ended = time.perf_counter()
     metrics |= {"grad_norm": None if overflow else grad_norm, "lr": lr, "peak_mb": peak_mb(run.accelerator.device)}
@@ -175,7 +176,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     keys = batch_at(step * size, size, len(run.prompts), settings.known_seed)
     epochs, rows = [epoch for epoch, _ in keys], [row for _, row in keys]
     prompts = run.prompts.select(rows)
-    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check)
+    key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
     with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
         rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
@@ -264,6 +265,17 @@ def _used(run: Run, before: Mapping[str, int]) -> dict[str, int]:
     now = _usage(run)
     totals = run.total([now[name] - before[name] for name in now]) if now else []
     return {name: int(total) for name, total in zip(now, totals, strict=True)}
+
+
+def _engine(run: Run, step: int, rollout: Rollout) -> dict[str, float | int]:
+    """How far an engine outside this process was from the student, where one wrote: the worst over the ranks."""
+    if run.writers is None:
+        return {}
+    behind = step - min(rollout.versions or [step])
+    return {
+        "staleness": run.largest(behind),
+        "probe_gap": run.largest(round(rollout.stats.probe_gap * 1e9)) / 1e9,
+    }
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -38,7 +38,7 @@ def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     point("validate")
     prompts = run.shard(run.validation)
     # Schedules and stages as they will be at the end: so that the losses of all validations compare.
-    key = RolloutKey(run.config.train.known_seed, [VALIDATION_EPOCH] * len(prompts), 1.0, run.check)
+    key = RolloutKey(run.config.train.known_seed, [VALIDATION_EPOCH] * len(prompts), 1.0, run.check, step)
     with run.interruptible():
         rollout = rolled_out(run.policy, run.pair, prompts, key)
     weights, total_weight = run.token_weights(rollout)
