@@ -64,12 +64,14 @@ class Toy:
         """
         source = {"path": str(self.directory / "rows.jsonl")}
         keys = {"max_steps": STEPS, "batch_size": 4, "lr": 0.01, "seed": 3, "save_every": SAVE_EVERY}
+        sampling = {"max_new_tokens": 8, "slots": 4, "student": {"temperature": 1.0, "top_p": 1.0}}
         shown = {"samples_every": 5, "validate_every": 20, "validation_prompts": 4, "trackers": []}
         return {
             "teacher": str(self.directory / "teacher"),
             "student": str(self.directory / "student"),
             "data": {"train": source, "validation": source, "chat": "never"},
-            "sampling": {"max_new_tokens": 8, "slots": 4, "student": {"temperature": 1.0, "top_p": 1.0}},
+            # Refused where nothing is sampled.
+            **({} if mode == "data_set" else {"sampling": sampling}),
             "train": {**keys, **shown, **train},
             "output": "run",
             **MODES[mode],

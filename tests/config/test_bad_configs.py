@@ -248,6 +248,11 @@ WITHOUT_BASE = [
         "train.sharding: zero3 or zero2, or leave offload out",
     ),
     (
+        "method: skd\nstudent: s\nteacher: t\ndata: {train: x}\nsampling: {compile: true}\ntrain: {sharding: fsdp2}\n",
+        "C10] train.yaml:5: sampling.compile is true, whose graphs remember where the weights lie, and train.sharding "
+        "fsdp2 gathers them to another place at each step; leave sampling.compile out, or write train.sharding: none",
+    ),
+    (
         "method: sft\nstudent: s\ndata:\n  train: x\n  teacher_prompt: '{prompt}'\n",
         "C10] train.yaml:5: data.teacher_prompt is given and teacher is missing; add teacher, or remove it",
     ),

@@ -1,6 +1,7 @@
 """Responses written by an engine that holds a copy of the weights: the sampler's own, or an error that says why not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from safetensors.torch import load_file
 
 import skd
 from skd.config import config_of
-from skd.engines import Settings, Writers, rollouts
+from skd.engines import Settings, VllmPolicy, Writers, rollouts
 from skd.errors import CheckpointError, DataError, NumericsError, RemoteError
 from skd.generate import generate_responses
 from skd.models.export import export_for_engine
-from skd.policies import RolloutKey, Sampling, Student, Teacher
+from skd.policies import RolloutKey, Sampling, Student, Teacher, rolled_out
 from skd.responses import open_responses
 from skd.sampling import Warp
 from skd.types import STUDENT, TEACHER, Prompts
@@ -93,6 +94,19 @@ def test_draws_are_keyed_by_the_response_and_by_nothing_else(pair, writers):
     assert sum(one != other for one, other in both) > 20
     for other in (key(few, seed=6), key(few, epoch=1)):
         assert lists(writers.student.write(pair, few, DRAWN, other).response_ids) != lists(again.response_ids)
+
+
+def test_each_of_several_teachers_writes_its_own_prompts(room, engines, writers, tmp_path):
+    save_tiny(tmp_path / "other", "gpt2", seed=5, hidden=48)
+    several = skd.load_pair({"a": room / "teacher", "b": tmp_path / "other"}, room / "student", device="cpu")
+    few = replace(PROMPTS.select(range(8)), routes=["a", "b"] * 4)
+    ours = rolled_out(Teacher(GREEDY), several, few, key(few))
+    theirs = rolled_out(VllmPolicy(GREEDY, writers.teacher), several, few, key(few))
+    assert lists(theirs.response_ids) == lists(ours.response_ids)
+    for one, other in zip(theirs.evidence, ours.evidence, strict=True):
+        assert (one - other).abs().max() < 1e-4
+    rolled_out(VllmPolicy(GREEDY, writers.student), several, few, key(few))
+    assert len(engines.started) == 3  # both teachers, and one for the student
 
 
 def moved(pair):

@@ -32,7 +32,19 @@ from skd.objectives import (
     Veto,
 )
 from skd.policies import DataSet, Interleaved, Mixture, Policy, Sampling, Staged, Student, Teacher
-from skd.sampling import AcceptAll, AcceptNone, Gate, Interpolated, MinProb, SwitchOnce, TopK, TopP, Warp
+from skd.sampling import (
+    AcceptAll,
+    AcceptNone,
+    Compiled,
+    Gate,
+    Interpolated,
+    MinProb,
+    PromptCache,
+    SwitchOnce,
+    TopK,
+    TopP,
+    Warp,
+)
 from skd.schedule import Schedule
 from skd.train.build import build_gate, build_objective, build_policy
 
@@ -331,3 +343,11 @@ def test_a_loss_that_cannot_be_made_is_one_clear_error(own: None) -> None:
 def test_the_papers_sampling_is_the_default() -> None:
     assert policy_of("student") == Student(Sampling())
     assert Sampling() == PAPER
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_prompt_cache_and_compiled_passes_are_made_where_they_are_wanted(wanted):
+    settings = {"prompt_cache_mb": 3 if wanted else 0, "compile": wanted}
+    sampling = build_policy(config(policy="student", sampling=settings), evidence=False).sampling
+    assert isinstance(sampling.kept_prompts, PromptCache) == wanted
+    assert isinstance(sampling.execution, Compiled) == wanted

@@ -54,3 +54,8 @@ def test_a_sharding_of_the_config_goes_before_the_launch_file(launched):
 def test_what_there_is_not_is_refused(launched, variables, found):
     with pytest.raises(ConfigError, match=r"SKD-P09\] the file of accelerate launch: " + found):
         launched(variables)
+
+
+def test_what_does_not_go_with_shards_is_said_there_too(launched):
+    with pytest.raises(ConfigError, match=r"SKD-C10\] .*train.precision is fp16"):
+        launched(FSDP, precision="fp16")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from skd.errors import ConfigError
 from skd.sampling.clock import Clock
 from skd.train.step import _gradients, roll_out_step
+from tests.tiny import save_tiny
 from tests.train.conftest import open_run, run_train
 from tests.train.test_ranks import as_ranks, run_as_ranks
 
@@ -69,6 +70,17 @@ def test_shards_give_the_loss_curve_of_whole_copies(config, way):
     assert farthest(end(sharded), end(whole)) < 1e-5
     exported = [Path(each["output"]) / "student" / "model.safetensors" for each in (sharded, whole)]
     assert farthest(*map(load_file, exported)) < 1e-5
+
+
+@pytest.mark.parametrize("sharding", ["fsdp2", ZERO[1]])
+def test_shards_learn_in_bf16_with_checkpointed_activations_and_a_tied_head(config, sharding, tmp_path):
+    save_tiny(tmp_path / "tied", "gemma2", seed=3, hidden=16)
+    keys = {"precision": "bf16", "gradient_checkpointing": True}
+    whole, sharded = ({**config(name, **keys), "student": str(tmp_path / "tied")} for name in ("whole", "sharded"))
+    run_train(whole)
+    sharded["train"]["sharding"] = sharding
+    assert run_as_ranks(sharded, 2) == [0, 0]
+    assert farthest(end(sharded), end(whole)) < 1e-4
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -37,8 +37,10 @@ from skd.types import Prompts
 __all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
 _BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
-_LIBRARIES = 140 << 20
-"""Buffers of the libraries and gaps between blocks, which grow little with the model; measured."""
+_LIBRARIES = 50 * 10**6
+"""Buffers of the libraries; measured."""
+_GAPS = 1.5
+"""What the C library keeps of freed pieces, in sizes of what the largest layer holds at once; measured."""
 _TEACHER = "teacher weights"
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
@@ -93,7 +95,9 @@ def estimate(
         "activations": _activations(config, student, prompts),
         "loss": _loss(config, student, teacher, prompts),
     }
-    always = {"libraries": _LIBRARIES}
+    largest = max(_transient(model) for model in (student, teacher) if model is not None)
+    gaps = int(_GAPS * 4 * largest * _micro_batch(config, prompts))
+    always = {"libraries": _LIBRARIES, "gaps between pieces": gaps}
     readers = [_Reader(student, config.student.dtype, prompts)]
     phases = [training]
     if teacher is not None:

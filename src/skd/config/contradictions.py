@@ -46,6 +46,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_flash_attention(config),
         *_scaled_shards(config),
         *_offload(config),
+        *_compiled_shards(config),
         *_served_teacher(config, full),
         *_rollouts(config, policies),
         *_rows_without_route(config),
@@ -242,6 +243,15 @@ def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
     return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
+
+
+def _compiled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:
+    sharding = _get(config, "train", "sharding") or "none"
+    if _get(config, "sampling", "compile") is not True or sharding == "none":
+        return []
+    text = "sampling.compile is true, whose graphs remember where the weights lie"
+    text += f", and train.sharding {sharding} gathers them to another place at each step"
+    return [Contradiction(("sampling", "compile"), text, "leave sampling.compile out, or write train.sharding: none")]
 
 
 def _served_teacher(config: Mapping[Any, Any], full: Mapping[Any, Any]) -> list[Contradiction]:

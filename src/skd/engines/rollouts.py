@@ -86,6 +86,8 @@ class VllmWriter:
     gap: float = 0.0
     """Mean difference in nats of the last probe."""
     _running: _Running | None = None
+    _model: PreTrainedModel | None = None
+    """Whose weights the engine has."""
 
     def write(self, pair: Pair, prompts: Prompts, sampling: Sampling, key: RolloutKey) -> Rollout:
         """Responses to all prompts, one request each, by weights at most ``max_staleness`` steps old.
@@ -122,18 +124,20 @@ class VllmWriter:
         self._running = None
 
     def _fresh(self, pair: Pair, longest: int, key: RolloutKey) -> _Running:
-        """The engine with weights that are new enough, and room for ``longest`` tokens."""
-        if self._running is not None and longest > self._running.starting.context:
+        """The engine with the model's weights, new enough, and room for ``longest`` tokens."""
+        model = self.author.model(pair)
+        # Another model is another one of several teachers, perhaps of another architecture.
+        if self._running is not None and (self._model is not model or longest > self._running.starting.context):
             self.close()
         if self._running is None:
-            self._running = self._started(pair, longest)
+            self._running, self._model = self._started(pair, longest), model
         elif 0 <= key.updates - self.held <= self.settings.max_staleness:
             return self._running
         else:
-            export_for_engine(pair, self.author.model(pair), self._running.starting.room / "model")
+            export_for_engine(pair, model, self._running.starting.room / "model")
             self._running.reload()
         self.held = key.updates
-        self.gap = self._running.gap(pair, self.author.model(pair))
+        self.gap = self._running.gap(pair, model)
         return self._running
 
     def _started(self, pair: Pair, longest: int) -> _Running:

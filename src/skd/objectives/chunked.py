@@ -166,18 +166,18 @@ class _ChunkedLoss(torch.autograd.Function):
         head = prepared_head(head)
         space_CV = head.weight_VD.new_empty(min(batch.cut.chunk, len(hidden_ND)), len(weight_VD))
 
-        measured = []
+        # One piece of memory for what is logged: small tensors kept between the tiles would hold their memory apart.
+        logged = [hidden_ND.new_empty(len(hidden_ND), dtype=torch.float32) for _ in range(3)]
         for rows in _slices(len(hidden_ND), batch.cut.chunk):
             hidden_CD, part = hidden_ND[rows].detach(), batch.read(rows)
             product_CV = head.product(hidden_CD, space_CV)
-            measured += [
-                _tile(part, head, product_CV, tile, bool(grads)) for tile in _slices(len(part.tokens), batch.cut.tile)
-            ]
+            for tile in _slices(len(part.tokens), batch.cut.tile):
+                measured = _tile(part, head, product_CV, tile, bool(grads))
+                for column_N, values_T in zip(logged, measured, strict=True):
+                    column_N[rows][tile] = values_T
             grads.add(product_CV, hidden_CD, head.weight_VD, rows)
 
-        columns = (torch.cat(column) for column in zip(*measured, strict=True))
-        empty = hidden_ND.new_zeros(0, dtype=torch.float32)
-        token_loss_N, token_nll_N, token_kl_N = columns if measured else (empty, empty.clone(), empty.clone())
+        token_loss_N, token_nll_N, token_kl_N = logged
         ctx.save_for_backward(grads.hidden_ND, grads.weight_VD, grads.bias_V)
         ctx.mark_non_differentiable(token_loss_N, token_nll_N, token_kl_N)
         return _weighted_sum(token_loss_N, batch.weights_N), token_loss_N, token_nll_N, token_kl_N

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -26,12 +27,14 @@ class StopStrings:
         """Shorten the tokens to commit [B] to the end of a stop string, and mark those rows [B] as ended."""
         if not self.strings:
             return count_B, ended_B
-        counts, ended = count_B.tolist(), ended_B.tolist()
+        # One transfer for all rows, not one for each.
+        table = torch.cat([count_B.unsqueeze(1), ended_B.long().unsqueeze(1), slots.ids_BW], dim=1).tolist()
+        counts, ended = [row[0] for row in table], [bool(row[1]) for row in table]
         for slot, request in enumerate(slots.held):
             if request is None:
                 continue
             length = slots.lengths[slot]
-            found = self.end(slots.ids_BW[slot, : length + counts[slot]].tolist(), length)
+            found = self.end(table[slot][2 : 2 + length + counts[slot]], length)
             if found is not None:
                 counts[slot], ended[slot] = found - length, True
         return count_B.new_tensor(counts), ended_B.new_tensor(ended)

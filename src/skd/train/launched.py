@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from skd.config import RunConfig
+from skd.config import RunConfig, config_of
 from skd.errors import ConfigError, Problem
 
 __all__ = ["as_launched"]
@@ -19,12 +19,13 @@ _OFFLOAD = [f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE" for what in ("OPTIMIZE
 def as_launched(config: RunConfig) -> RunConfig:
     """The config with the sharding that the launch file asks for; a sharding of its own goes before that.
 
-    Raises ConfigError (SKD-P09) for what there is not: ZeRO-1, a disk to offload to, FSDP with offload.
+    Raises ConfigError for what there is not (SKD-P09: ZeRO-1, a disk to offload to, FSDP with offload) and for what
+    does not go with shards.
     """
     asked = _asked_by_launcher()
     if not asked or config.train.sharding != "none":
         return config
-    return config.model_copy(update={"train": config.train.model_copy(update=dict(asked))})
+    return config_of(config, {f"train.{key}": value for key, value in asked.items()})
 
 
 @cache
