@@ -30,6 +30,8 @@ def _different(node: yaml.Node, value: Any, path: str) -> Iterator[str]:
     if isinstance(node, yaml.MappingNode):
         yield from _mapping(node, value, path)
     elif isinstance(node, yaml.SequenceNode):
+        if isinstance(value, Mapping) and len(node.value) == 1:  # one source is shown without its list
+            value = [value]
         if not isinstance(value, list) or len(value) != len(node.value):
             yield f"{path}: a list of {len(node.value)} became {value!r}"
             return
