@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -92,10 +94,18 @@ def _problem(detail: Any, document: Document) -> Problem:
     return Problem("SKD-C06", document.place(detail["loc"]), f"{where}: {message}", remedy)
 
 
+class _Source(SourceFileLoader):
+    """Without a cache of compiled code: it takes a file of the same size and second for the one it knows."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _from_python(path: Path) -> FileTask:
     if not path.is_file():
         raise ConfigError(Problem("SKD-C01", str(path), "no such file", "correct the path of the task"))
-    spec = importlib.util.spec_from_file_location(f"skd_task_{path.stem}", path)
+    name = f"skd_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
