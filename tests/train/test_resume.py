@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from skd.config import config_of, load_config
@@ -126,3 +128,13 @@ def test_a_student_that_no_run_made_is_not_replaced(tmp_path):
     (tmp_path / "student" / "model.safetensors").write_text("precious")
     with pytest.raises(CheckpointError, match=r"is there already, .*; move it away, or choose another output"):
         find_start(tmp_path, config_of(BASE), "auto", said.append)
+
+
+def test_a_run_killed_before_the_best_checkpoint_was_named_names_it(settings):
+    config = settings(max_steps=2, validate_every=1)
+    run_train(config)
+    path = Path(config["output"]) / "best.json"
+    best = path.read_bytes()
+    path.write_text('{"checkpoint": "step-1", "validation_loss": 9.0}')
+    run_train(config)
+    assert path.read_bytes() == best

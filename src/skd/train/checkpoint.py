@@ -42,7 +42,7 @@ from skd.manifest import (
 )
 from skd.train.directory import defect, prune, remove, set_aside
 
-__all__ = ["TrainState", "disk_faults", "load", "read_state", "require_space", "save"]
+__all__ = ["TrainState", "disk_faults", "load", "name_best", "read_state", "require_space", "save"]
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,20 @@ def save(
             fsync_directory(directory)
             point("save.verify")
             _verify(final)
-        if state.best_step is not None:
-            best = {"checkpoint": f"step-{state.best_step}", "validation_loss": state.best_loss}
-            write_atomic(run_dir / "best.json", json.dumps(best, indent=2) + "\n")
+        name_best(run_dir, state)
         point("save.prune")
         prune(directory, keep=max(keep, 2), best_step=state.best_step)
         point("save.done")
     return final
+
+
+def name_best(run_dir: Path, state: TrainState) -> None:
+    """Write which checkpoint is the best, if one is. The end of a save, and of one that was killed before this."""
+    if state.best_step is not None:
+        best = {"checkpoint": f"step-{state.best_step}", "validation_loss": state.best_loss}
+        path, text = run_dir / "best.json", json.dumps(best, indent=2) + "\n"
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_atomic(path, text)
 
 
 def _write(

@@ -23,7 +23,7 @@ from skd.hub import push
 from skd.models import Pair, export_student
 from skd.recorded import as_recorded, fingerprint, other_models, other_rows, with_seed
 from skd.train.account import card_of
-from skd.train.checkpoint import TrainState, disk_faults, load, read_state, require_space, save
+from skd.train.checkpoint import TrainState, disk_faults, load, name_best, read_state, require_space, save
 from skd.train.directory import remove_stale
 from skd.train.launched import as_launched
 from skd.train.lock import RunLock
@@ -295,6 +295,9 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
         run.pair.sync()
     if state.loss_scale:
         run.scaler.load_state_dict(state.loss_scale)
+    if run.is_main:
+        with disk_faults(run.run_dir, "the name of the best checkpoint"):
+            name_best(run.run_dir, state)
     return replace(
         now,
         loss_scale=run.scaler.state_dict(),
