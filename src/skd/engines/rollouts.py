@@ -110,12 +110,11 @@ class VllmWriter:
         seconds = {"prefill": 0.0, "draft": time.perf_counter() - synced, "judge": 0.0, "rest": 0.0}
         stats = gather_stats(responses, sum(len(response.ids) for response in responses), 1, seconds)
         rollout = gather_rollout(requests, responses, stats, pair.tokenizer, sampling.student_logp)
-        stats = replace(stats, seconds_sync=synced - started, probe_gap=self.gap)
+        stats = replace(rollout.stats, seconds_sync=synced - started, probe_gap=self.gap)
         rollout = replace(rollout, stats=stats, versions=[self.held] * len(rollout))
         if not sampling.evidence or pair.engine is None:
             return rollout
-        judged = with_evidence(pair.engine, rollout)
-        return replace(judged, stats=replace(stats, seconds_evidence=judged.stats.seconds_evidence))
+        return with_evidence(pair.engine, rollout)
 
     def close(self) -> None:
         """End the engine; the next rollout starts one."""
