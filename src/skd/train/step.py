@@ -124,7 +124,7 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
     weights, total_weight = run.token_weights(rollout)
     # Nothing to learn from (every response empty) is a step with gradient zero, not a division by zero.
     total_weight = run.total([total_weight])[0] or 1.0
-    batches = row_batches(rollout, settings.micro_batch_tokens)
+    batches = row_batches(rollout, settings.micro_batch_tokens, run.accelerator.device.type)
     count = run.largest(max(len(batches), 1))
     sums = _Sums()
     run.optimizer.zero_grad(set_to_none=True)
@@ -192,14 +192,14 @@ def _sizes(rollout: Rollout) -> dict[int, int]:
     return sizes
 
 
-def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
+def row_batches(rollout: Rollout, token_budget: int, device: str) -> list[list[int]]:
     """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens, each of one
     teacher."""
     batches = []
     for _, rows in by_route(rollout.routes, len(rollout)):
         rows = [row for row in rows if len(rollout.response_ids[row])]
         lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
-        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget, device)]
     return batches
 
 

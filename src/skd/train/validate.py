@@ -43,7 +43,7 @@ def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
         rollout = rolled_out(run.policy, run.pair, prompts, key)
     weights, total_weight = run.token_weights(rollout)
     loss = 0.0
-    for rows in row_batches(rollout, run.config.train.micro_batch_tokens):
+    for rows in row_batches(rollout, run.config.train.micro_batch_tokens, run.accelerator.device.type):
         batch = collate(rollout, rows, weights, run.evidence(rollout, rows), 1.0, run.accelerator.device)
         loss += run.loss(batch).loss.item()
     if run.is_main:
