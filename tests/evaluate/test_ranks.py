@@ -7,6 +7,7 @@ import socket
 import pytest
 from accelerate.state import AcceleratorState
 
+from skd.errors import SkdError
 from skd.evaluate.ranks import Ranks
 from skd.evaluate.run import Decoding, evaluate_tasks
 from skd.evaluate.workload import Choice
@@ -39,6 +40,8 @@ def measure_as_ranks(out, size):
                 result = measure(out, ranks=Ranks.of_launcher())
                 out.with_suffix(f".rank{rank}").write_text(json.dumps([result.score, list(result.responses)]))
                 code = 0
+            except SkdError as error:
+                code = error.exit_code
             finally:
                 os._exit(code)
         children.append(child)
@@ -75,6 +78,12 @@ def test_ranks_go_on_where_one_process_was_killed(tmp_path, monkeypatch):
     assert measure_as_ranks(tmp_path / "x.jsonl", 2) == [0, 0]
     assert (tmp_path / "x.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
     assert whole.n == SIZE
+
+
+def test_a_rank_that_ends_with_an_error_ends_the_others_with_one(tmp_path):
+    (tmp_path / "x.jsonl.partial").write_text("of another evaluation\n")
+    config_error, remote_error = 2, 6
+    assert measure_as_ranks(tmp_path / "x.jsonl", 2) == [config_error, remote_error]
 
 
 def test_a_share_is_every_nth_item():
