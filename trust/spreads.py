@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skd.config import config_of
+from skd.ranks.meeting import meet
 from skd.sampling.clock import Clock
-from skd.train.meeting import meet
 from skd.train.setup import prepare
 from skd.train.spread import on_main
 from skd.train.step import _gradients, roll_out_step

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from skd.ranks.meeting import meet, several
+from skd.ranks.peers import Limit, as_one
+
 __all__ = ["Ranks"]
+
+_LIMIT = Limit(1800.0, "--rank-timeout")
 
 
 @dataclass(frozen=True)
@@ -19,17 +27,33 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    limit: Limit = _LIMIT
 
     @classmethod
-    def of_launcher(cls) -> Ranks:
-        """Those that torchrun or accelerate started; a process started by hand is alone."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        from accelerate import PartialState
+    def of_launcher(cls, timeout_seconds: float = _LIMIT.seconds) -> Ranks:
+        """Those that torchrun or accelerate started; a process started by hand is alone.
 
-        # Without a GPU, accelerate takes each process for a run of its own unless it is told.
-        state = PartialState(cpu=not torch.cuda.is_available())
-        return cls(int(state.process_index), int(state.num_processes))
+        Raises RemoteError (SKD-P09) when they do not find each other.
+        """
+        if not several():
+            return cls()
+        accelerator = meet()
+        limit = replace(_LIMIT, seconds=timeout_seconds)
+        return cls(int(accelerator.process_index), int(accelerator.num_processes), limit)
+
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Around all that they do together. Raises RemoteError (SKD-P02, SKD-P03) as ``skd.ranks.peers`` does."""
+        if self.size == 1:
+            yield
+            return
+        made = tempfile.mkdtemp(prefix="skd-ranks-") if self.is_main else ""
+        directory = Path(self.gathered([{"directory": made}])[0]["directory"])
+        with as_one(directory, self.limit):
+            yield
+        # Not where one failed: the others read the cause in it.
+        if self.is_main:
+            shutil.rmtree(directory, ignore_errors=True)
 
     @property
     def is_main(self) -> bool:
