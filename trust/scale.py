@@ -25,7 +25,5 @@ FIGURES = ("rank_faults", "launches", "uneven_rollouts", "gradients", "curves", 
 
 if __name__ == "__main__":
     if SKIPPED:
-        print(
-            f"skipped: train.sharding {', '.join(SKIPPED)}; DeepSpeed is not installed (docs/scale.md)"
-        )
+        print(f"skipped: train.sharding {', '.join(SKIPPED)}; DeepSpeed is not installed (docs/scale.md)")
     sys.exit(run("trust.scale", PARTS, FIGURES, None, alone=("overhead",)))
