@@ -79,6 +79,7 @@ _HARMLESS = (
     "sampling.compile",
     # Where an engine is and how patiently it is asked.
     "sampling.rollouts.python",
+    "sampling.rollouts.transfer",
     "sampling.rollouts.gpu_memory",
     "sampling.rollouts.*_seconds",
     "sampling.evidence",
