@@ -81,6 +81,8 @@ class RolloutsConfig(Section):
     """vllm."""
     python: PathText
     """The python of the environment that vLLM is in: it wants other versions of libraries than skd."""
+    transfer: Literal["files", "nccl"] = "files"
+    """How weights get into it: files, or nccl from GPU to GPU, to one of its own, which no one has run yet."""
     max_staleness: Annotated[Integer, AfterValidator(InRange(0, 2**20))] = 0
     """Optimiser steps that the copy may be behind; 0 renews it before every step."""
     gpu_memory: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 0.3

@@ -21,6 +21,8 @@ from skd.faults import point
 from skd.files import write_atomic
 from skd.hub import push
 from skd.models import Pair, export_student
+from skd.ranks.meeting import meet, require_same
+from skd.ranks.peers import Limit, as_one
 from skd.recorded import as_recorded, fingerprint, other_models, other_rows, with_seed
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, name_best, read_state, require_space, save
@@ -28,8 +30,6 @@ from skd.train.directory import remove_stale
 from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
-from skd.train.meeting import meet, require_same
-from skd.train.peers import as_one
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
@@ -126,8 +126,9 @@ def train(
     for warning in checked.warnings:
         shown.say(warning)
     lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
-    with as_one(accelerator, run_dir, settings.rank_timeout_seconds) as begin, lock, StopSignal() as stop:
-        require_same(accelerator, {"config": dump_config(config), "versions": str(versions())})
+    limit = Limit(settings.rank_timeout_seconds, "train.rank_timeout_seconds")
+    with as_one(run_dir, limit) as begin, lock, StopSignal() as stop:
+        require_same({"config": dump_config(config), "versions": str(versions())})
         point("start")
         config = _with_seed(config, accelerator, shown)
         checkpoint = find_start(run_dir, config, resume, shown.say, allow)
@@ -137,7 +138,7 @@ def train(
         # With several processes one of them must not leave in the middle of a step: the others would wait for it.
         run = replace(run, check=stop.check if run.world_size == 1 else in_a_round)
         state = _restored(run, checkpoint) if checkpoint else _first_state(run)
-        require_same(accelerator, {"training set": state.data_fingerprint, "checkpoint": str(state.step)})
+        require_same({"training set": state.data_fingerprint, "checkpoint": str(state.step)})
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, shown)
