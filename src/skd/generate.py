@@ -89,7 +89,7 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
     return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
-_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "compile")
+_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "packed_mb", "compile")
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

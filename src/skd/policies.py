@@ -99,8 +99,8 @@ class Sampling:
     """Keep the raw log-probs that the student gave its tokens while it sampled."""
     kept_prompts: PromptCache | None = None
     """Where what the frozen teacher makes of prompts is kept; see ``skd.interleave``."""
-    execution: Eager | None = None
-    """Compiled passes, or None."""
+    execution: Eager = Eager()  # noqa: RUF009 - a value without state
+    """How the models' passes run."""
 
 
 @dataclass(frozen=True)

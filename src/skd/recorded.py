@@ -72,6 +72,7 @@ _HARMLESS = (
     "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
+    "sampling.packed_mb",
     "sampling.compile",
     # Where a server is and how patiently it is asked, not what it answers.
     "teacher*.url",

@@ -32,6 +32,7 @@ from skd.config.policy import InterleavedPolicy
 from skd.errors import Problem, ResourceError
 from skd.objectives.cut import Cut
 from skd.sampling.pace import LONGEST_BLOCK
+from skd.sampling.packed import worth_packing
 from skd.types import Prompts
 
 __all__ = ["BYTES", "TEACHER", "Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
@@ -164,6 +165,12 @@ class _Reader:
         _, key_heads, size = _heads(shape)
         return int(shape.num_hidden_layers * 2 * key_heads * size * BYTES[self.dtype])
 
+    @property
+    def multiplied(self) -> int:
+        """Bytes of the linear layers and the head."""
+        head = self.model.get_output_embeddings()
+        return _BYTES[self.dtype] * (_quantizable(self.model) + (0 if head is None else head.weight.numel()))
+
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""
         return rows * self.longest_prompt * _transient(self.model) * BYTES[self.dtype]
@@ -183,7 +190,15 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
         "caches": sum(reader.cache(rows, config.sampling.max_new_tokens) for reader in readers),
         "prompts read in": max(reader.read_in(rows) for reader in readers),
         "distributions": _JUDGED_ROWS * 4 * judged * readers[0].model.config.get_text_config().vocab_size,
+        "packed weights": _packed(config, readers),
     }
+
+
+def _packed(config: RunConfig, readers: Sequence[_Reader]) -> int:
+    """Copies of what is multiplied, on a CPU; see ``skd.sampling.packed``."""
+    if torch.cuda.is_available() or not worth_packing(num_parameters(reader.model) for reader in readers):
+        return 0
+    return min(config.sampling.packed_mb * 10**6, sum(reader.multiplied for reader in readers))
 
 
 def _weight_bytes(model: PreTrainedModel, quantization: str | None, width: int) -> int:

@@ -112,6 +112,8 @@ class SamplingConfig(Section):
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
     prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
     """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
+    packed_mb: Annotated[Integer, AfterValidator(InRange(0))] = 4000
+    """Megabytes for copies of the weights in the layout that a CPU multiplies fastest, while responses are written."""
     compile: Flag = False
     """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 

@@ -38,6 +38,7 @@ from skd.sampling import (
     AcceptAll,
     AcceptNone,
     Compiled,
+    Eager,
     Gate,
     Interpolated,
     MinProb,
@@ -101,7 +102,7 @@ def build_policy(
         evidence=evidence,
         student_logp=student_logp,
         kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
-        execution=Compiled() if settings.compile else None,
+        execution=Compiled() if settings.compile else Eager(settings.packed_mb),
     )
     return _policy(config.policy, sampling, writers)
 
