@@ -169,7 +169,7 @@ class _Reader:
     def multiplied(self) -> int:
         """Bytes of the linear layers and the head."""
         head = self.model.get_output_embeddings()
-        return _BYTES[self.dtype] * (_quantizable(self.model) + (0 if head is None else head.weight.numel()))
+        return BYTES[self.dtype] * (_quantizable(self.model) + (0 if head is None else head.weight.numel()))
 
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""
@@ -196,7 +196,9 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
 
 def _packed(config: RunConfig, readers: Sequence[_Reader]) -> int:
     """Copies of what is multiplied, on a CPU; see ``skd.sampling.packed``."""
-    if torch.cuda.is_available() or not worth_packing(num_parameters(reader.model) for reader in readers):
+    if torch.cuda.is_available() or config.train.gather == "layer":
+        return 0
+    if not worth_packing(num_parameters(reader.model) for reader in readers):
         return 0
     return min(config.sampling.packed_mb * 10**6, sum(reader.multiplied for reader in readers))
 
