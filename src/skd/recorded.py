@@ -73,6 +73,7 @@ _HARMLESS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.gather",
     "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
