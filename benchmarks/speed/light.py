@@ -1,4 +1,7 @@
-"""The pieces of the speed of light: a step that holds nothing but the models' own forwards and one backward."""
+"""The pieces of the speed of light: a step that holds nothing but the models' own forwards and one backward.
+
+Forwards with few rows have packed weights, as the sampler's have.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from transformers import PreTrainedModel, StaticCache
 from transformers.cache_utils import StaticLayer
 
 from benchmarks.speed.protocol import Stopwatch
+from skd.sampling.execution import PACKED_MB
+from skd.sampling.packed import packed_products
 
 __all__ = ["BLOCKS", "Pieces", "measured_pieces"]
 
@@ -53,7 +58,7 @@ def measured_pieces(
     def median(run: Callable[[], Any]) -> float:
         return statistics.median(_seconds(run) for _ in range(repeats + 1))
 
-    with torch.inference_mode():
+    with torch.inference_mode(), packed_products((teacher, student), PACKED_MB):
         prefill = sum(median(reader.prefill) for reader in reading)
         judge = {g: median(lambda g=g: reading[0].read(g)) for g in BLOCKS}  # type: ignore[misc]
         draft = median(lambda: reading[1].read(1))

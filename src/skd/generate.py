@@ -97,6 +97,7 @@ _IDLE = (
     "sampling.slots",
     "sampling.evidence",
     "sampling.prompt_cache_mb",
+    "sampling.packed_mb",
     "sampling.compile",
 )
 

@@ -99,8 +99,8 @@ class Sampling:
     """Keep the raw log-probs that the student gave its tokens while it sampled."""
     kept_prompts: PromptCache | None = None
     """Where what the frozen teacher makes of prompts is kept; see ``skd.interleave``."""
-    execution: Eager | None = None
-    """Compiled passes, or None."""
+    execution: Eager = Eager()  # noqa: RUF009 - a value without state
+    """How the models' passes run."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,8 @@ class Mixture:
 
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
         """Each policy writes its own prompts; the responses come back in the order of the prompts."""
+        if not len(prompts):  # of one process among several
+            return self.policies[0].rollout(pair, prompts, key)
         chosen = self.choose(prompts, key)
         parts = []
         for number, policy in enumerate(self.policies):

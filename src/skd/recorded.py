@@ -73,9 +73,11 @@ _HARMLESS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.gather",
     "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
+    "sampling.packed_mb",
     "sampling.compile",
     # Where an engine is and how patiently it is asked.
     "sampling.rollouts.python",

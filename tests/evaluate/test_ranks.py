@@ -72,6 +72,12 @@ def test_ranks_go_on_where_one_process_was_killed(tmp_path, monkeypatch):
     assert whole.n == CHOICE.size
 
 
+def test_a_rank_that_ends_with_an_error_ends_the_others_with_one(tmp_path):
+    (tmp_path / "x.jsonl.partial").write_text("of another evaluation\n")
+    config_error, remote_error = 2, 6
+    assert measure_as_ranks(tmp_path / "x.jsonl", 2) == [config_error, remote_error]
+
+
 def test_a_share_is_every_nth_item():
     items = range(10, 17)
     shares = [Ranks(rank, 3).share(items) for rank in range(3)]

@@ -9,6 +9,7 @@ from skd.errors import ConfigError, DataError
 from skd.evaluate import engines
 from skd.evaluate.comet import Comet
 from skd.evaluate.run import Decoding, evaluate, evaluate_tasks
+from skd.evaluate.samples import Samples
 from skd.evaluate.workload import Choice
 from skd.models import load_pair
 from tests.tiny import save_tiny
@@ -91,6 +92,33 @@ def test_samples_of_another_evaluation_are_not_continued(pair, files, tmp_path):
         evaluate(pair, task, data=data, out=out)
 
 
+@pytest.mark.parametrize("header", [b"garbage", b"[]", b"\xff\x00", b"[" * 10_000])
+def test_a_partial_file_that_is_none_is_refused(pair, files, tmp_path, header):
+    task, data = files
+    (tmp_path / "s.jsonl.partial").write_bytes(header + b"\n")
+    with pytest.raises(ConfigError, match=r"SKD-E16.*samples of another evaluation"):
+        evaluate(pair, task, data=data, out=tmp_path / "s.jsonl")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\x00\x00", b"no JSON", b'{"item": 9, "finding": {"correct": true}}', b'{"item": 3, "finding": {}}']
+)
+def test_what_follows_a_damaged_sample_is_answered_again(pair, files, tmp_path, monkeypatch, caplog, damage):
+    task, data = files
+    out, kept = tmp_path / "s.jsonl", []
+    with monkeypatch.context() as patch:
+        patch.setattr(Samples, "finish", lambda *unused: kept.append(out.with_name("s.jsonl.partial").read_bytes()))
+        whole = evaluate(pair, task, data=data, out=out, slots=2)
+    lines = kept[0].split(b"\n")
+    lines[4] = damage
+    out.with_name("s.jsonl.partial").write_bytes(b"\n".join(lines))
+    with caplog.at_level(logging.WARNING):
+        resumed = evaluate(pair, task, data=data, out=out, slots=2)
+    assert "line 5 is damaged; 27 samples are made again" in caplog.text
+    assert resumed.responses == whole.responses
+    assert [json.loads(line)["item"] for line in out.read_text().splitlines()] == list(range(30))
+
+
 def test_what_is_written(pair, files, tmp_path):
     task, data = files
     out = tmp_path / "s.jsonl"
@@ -104,6 +132,7 @@ def test_what_is_written(pair, files, tmp_path):
     assert summary["scores"]["exact_match"]["interval_95"] == list(result.interval)
     assert summary["decoding"]["stop_strings"] == ["t9"]
     assert summary["decoding"]["max_new_tokens"] == 12
+    assert summary["decoding"]["chat_template"] is False
     assert len(summary["data"]["sha256"]) == 64
     assert summary["versions"]["torch"]
 
@@ -129,7 +158,10 @@ def test_long_prompts_are_refused_or_cut_as_told(pair, tmp_path):
 def test_references_without_an_answer_and_leaks(pair, tmp_path, caplog):
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps({"question": "q", "answer": "1 + 1 = 2 ####"}) + "\n")
-    with pytest.raises(DataError, match=r"SKD-E10.*1 of 1 references state no answer, first in row 0"):
+    with pytest.raises(DataError, match=r"SKD-E10.*1 of 1 references state no number, first in row 0"):
+        evaluate(pair, "gsm8k", data=path)
+    path.write_text(json.dumps({"question": "q", "answer": "None"}) + "\n")
+    with pytest.raises(DataError, match=r"SKD-E10.*1 of 1 references state no number.*use --task math"):
         evaluate(pair, "gsm8k", data=path)
     (tmp_path / "t.yaml").write_text(TASK)
     path.write_text(json.dumps({"question": "t5 t6 t7 t8 t10 t11 t12", "answer": "t5 t6 t7 t8 t10 t11 t12"}) + "\n")

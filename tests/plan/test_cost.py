@@ -54,6 +54,20 @@ def test_arithmetic_alone_is_two_operations_for_each_weight_and_token() -> None:
     assert parts["judge"] == pytest.approx((8 * SHAPE.body * 6 * 12 + head + keys) / ONE, rel=1e-3)
 
 
+def test_packed_weights_are_read_at_their_own_rate_and_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skd.plan.work.worth_packing", lambda sizes: max(sizes) > 0)
+    fast = {"float32": 1e12, "bfloat16": 1e12}
+    halved = {"weights_gbs": {"float32": 2, "bfloat16": 2}, "tflops": fast, "packing_gbs": 1e12}
+    slow = machine(weights_gbs={"float32": 1, "bfloat16": 1}, packed=halved)
+    plain, found = (seconds(step_cost(work(packed_mb=megabytes), slow)) for megabytes in (0, 1000))
+    assert [found[part] for part in ("draft", "judge")] == pytest.approx([plain["draft"] / 2, plain["judge"] / 2])
+    assert found["forward"] == plain["forward"]
+    packing = machine(packed={**halved, "weights_gbs": fast, "packing_gbs": 1})
+    cost = seconds(step_cost(work(packed_mb=1000), packing))
+    assert cost["draft"] == pytest.approx(4 * (SHAPE.body + SHAPE.head) / ONE, rel=1e-3)
+    assert cost["judge"] == pytest.approx(4 * (4 * SHAPE.body + SHAPE.head) / ONE, rel=1e-3)
+
+
 def test_weights_alone_are_read_once_in_each_forward_whatever_the_rows() -> None:
     slow = machine(weights_gbs={"float32": 1, "bfloat16": 1})
     one, many = (Prices(slow).body(SHAPE, "float32", rows=rows, new=1, context=0).total for rows in (1, 64))

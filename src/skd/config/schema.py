@@ -114,6 +114,8 @@ class SamplingConfig(Section):
     """keep the teacher's hidden states of the judging for the loss, or recompute them (slower, less memory)."""
     prompt_cache_mb: Annotated[Integer, AfterValidator(InRange(0))] = 0
     """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
+    packed_mb: Annotated[Integer, AfterValidator(InRange(0))] = 4000
+    """Megabytes for copies of the weights in the layout that a CPU multiplies fastest, while responses are written."""
     compile: Flag = False
     """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 
@@ -153,6 +155,9 @@ class TrainConfig(Section):
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
     """Cut teachers and training into shards, one per process: by torch (fsdp2) or by DeepSpeed (zero3; zero2 leaves the
     student's weights whole)."""
+    gather: Literal["step", "layer"] = "step"
+    """Under a sharding, gather models that sample, judge and validate whole, once a step; or, where no device can hold
+    them, a layer at a time in every forward."""
     offload: Flag = False
     """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

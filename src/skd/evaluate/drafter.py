@@ -40,6 +40,11 @@ class Drafting:
     """Tokens drafted per look of the teacher."""
     slots: int = 64
 
+    @property
+    def signature(self) -> str:
+        """What the scores depend on, besides the models and the prompts."""
+        return f"block:{self.block}|temperature:{self.temperature:g}"
+
     def together(self, pair: Pair, prompts: Prompts) -> Rollout:
         """Exact speculative decoding: the mixture that is all teacher."""
         return self._written(pair, prompts, Interpolated(1.0))
@@ -78,9 +83,9 @@ def drafter(pair: Pair, prompts: Prompts, drafting: Drafting) -> dict[str, Score
         for authors in rollout.authors
     ]
     return {
-        "draft_acceptance": sums_score(rows, lambda sums: sums[0] / (sums[0] + sums[1])),
-        "draft_length": sums_score(rows, lambda sums: (sums[0] + sums[1]) / sums[2], is_share=False),
-        "draft_kept": sums_score(rows, lambda sums: sums[0] / sums[2], is_share=False),
+        "draft_acceptance": sums_score(rows, lambda sums: sums[0] / (sums[0] + sums[1]), signature=drafting.signature),
+        "draft_length": sums_score(rows, lambda sums: (sums[0] + sums[1]) / sums[2], False, drafting.signature),
+        "draft_kept": sums_score(rows, lambda sums: sums[0] / sums[2], False, drafting.signature),
     }
 
 
@@ -108,7 +113,7 @@ def drafter_speed(pairs: Mapping[str, Pair], prompts: Prompts, drafting: Draftin
     now = time.process_time if teacher.device.type == "cpu" else time.perf_counter
     seconds_INW = _seconds(ways, [prompts.select([i]) for i in range(len(prompts))], now).sum(axis=1)
     unit = "cpu seconds" if now is time.process_time else "wall seconds"
-    signature = f"{unit}|block:{drafting.block}|temperature:{drafting.temperature:g}|one response at a time"
+    signature = f"{unit}|{drafting.signature}|one response at a time"
     return {
         name: sums_score(
             seconds_INW[:, [0, column]], lambda sums: sums[0] / sums[1], is_share=False, signature=signature

@@ -218,6 +218,7 @@ def _answered(
         "long_prompts": decoding.long_prompts,
         "stop_strings": list(work.stop_strings),
         "chat": "auto",
+        "chat_template": engine.reader.tokenizer.chat_template is not None,
         **engine.settings,
     }
     provenance = {

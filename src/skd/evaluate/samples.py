@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from skd.errors import ConfigError, Problem, ResourceError
 from skd.text import write_text
 
 __all__ = ["Samples"]
+
+logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
 
@@ -35,7 +38,7 @@ class Samples:
     def resume(self) -> list[Sample]:
         """Samples that an earlier, unfinished process left, in order; the file is then ready to be appended to.
 
-        Raises ConfigError (SKD-E16) when they are another evaluation's.
+        What follows a damaged line is answered again. Raises ConfigError (SKD-E16) when they are another evaluation's.
         """
         if self._partial is None:
             return []
@@ -43,14 +46,15 @@ class Samples:
             lines = self._partial.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             lines = []
-        if lines and json.loads(lines[0]) != {"evaluation": self._digest}:
+        if lines and _object(lines[0]) != {"evaluation": self._digest}:
             found = "holds samples of another evaluation: model, task, data or decoding differ"
             raise ConfigError(Problem("SKD-E16", str(self._partial), found, "remove it, or write to another file"))
+        samples = _whole(lines[1:])
+        if left := len(lines[1:]) - len(samples):
+            logger.warning("%s: line %d is damaged; %d samples are made again", self._partial, len(samples) + 2, left)
         # A line that a kill cut off has no end and is dropped, so that the next one starts a line of its own.
-        write_text(
-            self._partial, "".join(f"{line.decode()}\n" for line in lines) or self._line({"evaluation": self._digest})
-        )
-        return [json.loads(line) for line in lines[1:]]
+        write_text(self._partial, "".join(map(self._line, [{"evaluation": self._digest}, *samples])))
+        return samples
 
     def append(self, samples: Sequence[Sample]) -> None:
         """Add samples, durably. Raises ResourceError when the disk is full."""
@@ -77,3 +81,23 @@ class Samples:
     @staticmethod
     def _line(sample: Mapping[str, Any]) -> str:
         return json.dumps(sample) + "\n"
+
+
+def _whole(lines: Sequence[bytes]) -> list[Sample]:
+    """The samples of items 0, 1, 2 ... up to the first line that is not the next one's."""
+    samples: list[Sample] = []
+    for number, line in enumerate(lines):
+        sample = _object(line)
+        if sample.get("item") != number or not isinstance(sample.get("finding"), dict) or not sample["finding"]:
+            break
+        samples.append(sample)
+    return samples
+
+
+def _object(line: bytes) -> Sample:
+    """The JSON object of a line; an empty one for anything else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

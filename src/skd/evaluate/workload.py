@@ -18,7 +18,7 @@ from skd.data.rows import Row, Split
 from skd.data.sources import load_rows
 from skd.data.tasks import TASKS
 from skd.errors import ConfigError, DataError, Problem
-from skd.evaluate.answers import stated_answer
+from skd.evaluate.answers import last_number, stated_answer
 from skd.evaluate.grader import Grader
 from skd.evaluate.metrics import Exact, MathMatch, Metric, NumberMatch, metric_of
 
@@ -146,10 +146,15 @@ def _require_answers(rows: Sequence[Row], metric: Metric, path: str) -> None:
     """A reference that states no answer would make every response wrong."""
     if not isinstance(metric, NumberMatch | MathMatch):
         return
-    bad = [number for number, row in enumerate(rows) if not (stated_answer(row.response or "") or "").strip()]
+    wanted = "number" if isinstance(metric, NumberMatch) else "answer"
+    stated = [stated_answer(row.response or "") or "" for row in rows]
+    bad = [
+        number for number, text in enumerate(stated) if not (last_number(text) if wanted == "number" else text.strip())
+    ]
     if bad:
-        found = f"{len(bad)} of {len(rows)} references state no answer, first in row {bad[0]}"
-        raise DataError(Problem("SKD-E10", path, found, "correct these references or remove the rows"))
+        found = f"{len(bad)} of {len(rows)} references state no {wanted}, first in row {bad[0]}"
+        words = "" if wanted == "answer" else ", or use --task math, which compares words, too"
+        raise DataError(Problem("SKD-E10", path, found, f"correct these references or remove the rows{words}"))
 
 
 def _warn_of_leaks(rows: Sequence[Row], path: str) -> None:

@@ -8,26 +8,30 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import linear
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from skd.objectives import HiddenStates, Objective, ResponseTokens, TeacherView, chunked_loss
 from skd.objectives.divergences import ForwardKL
 from skd.plan.cost import LAUNCHES_OF_A_LAYER
-from skd.plan.machine import MachineConfig, RatesConfig
+from skd.plan.machine import MachineConfig, PackedConfig, RatesConfig
 from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
+from skd.sampling.packed import Packing, packed, worth_packing
 from skd.sampling.warp import Warp, draw, kth_largest
 from skd.types import STUDENT, Head
 
 __all__ = ["calibrated"]
 
-_FEW, _MANY = 8, 512
-"""Rows of the two products whose times give both rates."""
+_FEW, _SOME, _MANY = 8, 128, 512
+"""Rows of the two products whose times give both rates: few and many; few and some, where weights are packed."""
+_DTYPES = torch.float32, torch.bfloat16
 _WIDTH, _INNER = 768, 2304
 _VOCABULARY = 32_768
 _TOKENS, _ROWS = 64, 16
@@ -36,7 +40,7 @@ _TOKENS, _ROWS = 64, 16
 
 def calibrated() -> MachineConfig:
     """This machine with the threads that torch has now; some 5 seconds."""
-    weights, products = zip(*(_products(dtype) for dtype in (torch.float32, torch.bfloat16)), strict=True)
+    weights, products = zip(*(_products(dtype, _MANY) for dtype in _DTYPES), strict=True)
     stream = _stream()
     per_logit = 4.0 / stream
     return MachineConfig(
@@ -46,6 +50,7 @@ def calibrated() -> MachineConfig:
         weights_gbs=RatesConfig(float32=weights[0] / 1e9, bfloat16=weights[1] / 1e9),
         stream_gbs=stream / 1e9,
         tflops=RatesConfig(float32=products[0] / 1e12, bfloat16=products[1] / 1e12),
+        packed=_packed(),
         launch_us=1e6 * _layer() / LAUNCHES_OF_A_LAYER,
         overlap=False,
         loss_passes=_loss() / per_logit,
@@ -65,22 +70,42 @@ def _median(run: Callable[[], Any], times: int = 5) -> float:
 
 
 @torch.inference_mode()
-def _products(dtype: torch.dtype) -> tuple[float, float]:
-    """Bytes of weights a second, and operations a second: t = bytes / a + operations / b at two numbers of rows.
-
-    Half of the weights are a head, which is read more slowly than the small matrices of layers.
-    """
-    layers = [torch.randn(size, _WIDTH).to(dtype) for size in (*[_INNER] * 12, _VOCABULARY)]
+def _products(dtype: torch.dtype, most: int) -> tuple[float, float]:
+    """Bytes of weights a second, and operations a second: t = bytes / a + operations / b at few rows and ``most``."""
+    layers = _layers(dtype)
     count = sum(weight.numel() for weight in layers)
 
     def seconds(rows: int) -> float:
         states = torch.randn(rows, _WIDTH).to(dtype)
         return _median(lambda: [linear(states, weight) for weight in layers])
 
-    few, many = seconds(_FEW), seconds(_MANY)
-    per_row = (many - few) / (_MANY - _FEW)
+    few, many = seconds(_FEW), seconds(most)
+    per_row = (many - few) / (most - _FEW)
     reading = max(few - _FEW * per_row, few / 10)
     return count * layers[0].element_size() / reading, 2.0 * count / per_row
+
+
+def _layers(dtype: torch.dtype) -> list[Tensor]:
+    """Half of the weights are a head, which is read more slowly than the small matrices of layers."""
+    return [torch.randn(size, _WIDTH).to(dtype) for size in (*[_INNER] * 12, _VOCABULARY)]
+
+
+def _packed() -> PackedConfig | None:
+    """The same where weights are packed."""
+    if not worth_packing([sys.maxsize]):
+        return None
+    rates = []
+    for dtype in _DTYPES:
+        with Packing(sys.maxsize):
+            rates.append(_products(dtype, _SOME))
+    weights, products = zip(*rates, strict=True)
+    layers = _layers(torch.float32)
+    seconds = _median(lambda: [packed(weight) for weight in layers])
+    return PackedConfig(
+        weights_gbs=RatesConfig(float32=weights[0] / 1e9, bfloat16=weights[1] / 1e9),
+        tflops=RatesConfig(float32=products[0] / 1e12, bfloat16=products[1] / 1e12),
+        packing_gbs=sum(weight.nbytes for weight in layers) / seconds / 1e9,
+    )
 
 
 def _stream() -> float:

@@ -13,13 +13,12 @@ from itertools import starmap
 
 from skd.data.batching import micro_batches
 from skd.plan.machine import MachineConfig
-from skd.plan.shape import Shape
+from skd.plan.shape import BYTES, Shape
 from skd.plan.work import Work, played
 
 __all__ = ["LAUNCHES_OF_A_LAYER", "NOTHING", "Cost", "Part", "Prices", "step_cost"]
 
 Part = str
-_BYTES = {"float32": 4, "bfloat16": 2}
 LAUNCHES_OF_A_LAYER = 40
 """Operations that one layer starts for a forward: products, attention, norms, rotation, sums, the cache's writes."""
 _FORWARD = 40
@@ -71,6 +70,21 @@ class Prices:
 
     machine: MachineConfig
 
+    @property
+    def packed(self) -> Prices:
+        """Where the weights are packed."""
+        rates = self.machine.packed
+        if rates is None:
+            return self
+        return Prices(self.machine.model_copy(update={"weights_gbs": rates.weights_gbs, "tflops": rates.tflops}))
+
+    def packing(self, shape: Shape, dtype: str) -> Cost:
+        """To pack a model's weights."""
+        if self.machine.packed is None:
+            return NOTHING
+        seconds = shape.multiplied(dtype) / (1e9 * self.machine.packed.packing_gbs)
+        return Cost(seconds, weights=seconds)
+
     def cost(
         self, dtype: str, *, read: float = 0.0, operations: float = 0.0, moved: float = 0.0, launches: float = 0.0
     ) -> Cost:
@@ -97,7 +111,7 @@ class Prices:
         cached: bool = False,
     ) -> Cost:
         """A forward of ``new`` tokens in each row, each looking at ``context`` positions on average."""
-        tokens, size = rows * new, _BYTES[dtype]
+        tokens, size = rows * new, BYTES[dtype]
         keys = shape.layers * rows * context * shape.keys_per_token * size
         # Keys and values of grouped heads are written out for every head where a cache is read.
         spread = 1.5 * rows * context * 2 * shape.heads * shape.head_size if cached else 0.0
@@ -115,7 +129,7 @@ class Prices:
         """Logits of so many tokens, with what is then done to them."""
         return self.cost(
             dtype,
-            read=shape.head * _BYTES[dtype],
+            read=shape.head * BYTES[dtype],
             operations=2.0 * shape.head * tokens,
             moved=4.0 * passes * shape.vocab_size * tokens,
             launches=launches,
@@ -145,11 +159,16 @@ def _sampling(work: Work, prices: Prices) -> dict[Part, Cost]:
         "judge": NOTHING,
         "rest": NOTHING,
     }
+    few = prices.packed if work.packs else prices
+    if work.packs and drafts:
+        parts["draft"] += prices.packing(work.student, work.student_dtype)
+    if work.packs and judges and work.teacher is not None:
+        parts["judge"] += prices.packing(work.teacher, work.teacher_dtype)
     for (rows, block), times in rounds.items():
         if drafts:
-            parts["draft"] += _drafting(work.student, work.student_dtype, prices, rows, context) * (block * times)
+            parts["draft"] += _drafting(work.student, work.student_dtype, few, rows, context) * (block * times)
         if judges and work.teacher is not None:
-            parts["judge"] += _judging(work.teacher, work, prices, rows, block, context) * times
+            parts["judge"] += _judging(work.teacher, work, few, rows, block, context) * times
         parts["rest"] += prices.cost("float32", launches=float(_ROUND)) * times
     return parts
 
@@ -211,7 +230,7 @@ def _learning(work: Work, prices: Prices) -> Iterator[tuple[Cost, Cost]]:
 def _micro_batches(work: Work) -> Iterator[tuple[int, int, int]]:
     """Rows, longest row, and response tokens of each."""
     lengths = [p + r for p, r in zip(work.prompts, work.responses, strict=True)]
-    for group in micro_batches(lengths, work.micro_batch_tokens):
+    for group in micro_batches(lengths, work.micro_batch_tokens, work.device):
         yield len(group), max(lengths[i] for i in group), sum(work.responses[i] for i in group)
 
 

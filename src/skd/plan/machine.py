@@ -13,7 +13,7 @@ from skd.config.fields import Flag, InRange, Real, Section, Text
 from skd.config.problems import describe, dotted
 from skd.errors import ConfigError, Problem
 
-__all__ = ["MACHINES", "EfficiencyConfig", "MachineConfig", "RatesConfig", "load_machine"]
+__all__ = ["MACHINES", "EfficiencyConfig", "MachineConfig", "PackedConfig", "RatesConfig", "load_machine"]
 
 _Positive = Annotated[Real, AfterValidator(InRange(0, open_low=True))]
 _Part = Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))]
@@ -24,6 +24,17 @@ class RatesConfig(Section):
 
     float32: _Positive
     bfloat16: _Positive
+
+
+class PackedConfig(Section):
+    """Rates of products with few rows whose weights are packed (``skd.sampling.packed``)."""
+
+    weights_gbs: RatesConfig
+    """10^9 bytes a second at which weights are read."""
+    tflops: RatesConfig
+    """10^12 multiplications and additions a second."""
+    packing_gbs: _Positive
+    """10^9 bytes a second that are packed."""
 
 
 class EfficiencyConfig(Section):
@@ -50,6 +61,8 @@ class MachineConfig(Section):
     """10^9 bytes a second at which operations between products read and write."""
     tflops: RatesConfig
     """10^12 multiplications and additions a second in large products."""
+    packed: PackedConfig | None = None
+    """Of a CPU that packs; null otherwise."""
     launch_us: _Positive
     """Millionths of a second that starting one operation costs."""
     overlap: Flag = True

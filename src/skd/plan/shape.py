@@ -10,7 +10,9 @@ from skd.check.memory import inner_size
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Shape"]
+__all__ = ["BYTES", "Shape"]
+
+BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Shape:
     def num_weights(self) -> int:
         """All of them."""
         return self.body + self.head * (1 if self.tied else 2)
+
+    def multiplied(self, dtype: str) -> int:
+        """Bytes of the weights that a token is multiplied with."""
+        return (self.body + self.head) * BYTES[dtype]
 
     @property
     def keys_per_token(self) -> int:

@@ -11,6 +11,7 @@ from skd.check.prompts import longest_responses
 from skd.config import RunConfig, TeacherModel, teachers_of
 from skd.plan.shape import Shape
 from skd.sampling.pace import Pace
+from skd.sampling.packed import worth_packing
 from skd.types import Prompts
 
 __all__ = ["Rounds", "Work", "played"]
@@ -48,6 +49,8 @@ class Work:
     """The teacher reads finished responses once more, although it judged them."""
     prompts_kept: bool = False
     """The teacher has read the prompts in an earlier epoch."""
+    packed_mb: int = 0
+    """What packed weights may take on a CPU."""
     rescored: bool = False
     """The judge reads all that stands before a block anew, as a vLLM server does."""
     device: str = "cpu"
@@ -93,8 +96,17 @@ class Work:
             checkpointing=config.train.gradient_checkpointing,
             recompute=config.sampling.evidence == "recompute",
             prompts_kept=config.sampling.prompt_cache_mb > 0,
+            packed_mb=config.sampling.packed_mb,
             device=device,
         )
+
+    @property
+    def packs(self) -> bool:
+        """Whether the weights are packed for a rollout: all of them, or none is counted."""
+        models = [(self.student, self.student_dtype), (self.teacher, self.teacher_dtype)]
+        there = [(shape, dtype) for shape, dtype in models if shape is not None]
+        fits = sum(shape.multiplied(dtype) for shape, dtype in there) <= self.packed_mb * 10**6
+        return self.device == "cpu" and fits and worth_packing(shape.num_weights for shape, _ in there)
 
     @property
     def tokens(self) -> int:

@@ -8,37 +8,46 @@ do next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
+from skd.sampling.packed import packed_products
 from skd.sampling.writer import Passes, read, step
 
-__all__ = ["Compiled", "Eager"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["PACKED_MB", "Compiled", "Eager"]
+
+PACKED_MB = 4000
+"""What packed weights may take where nothing else is said."""
 
 _MOST_GRAPHS = 256
 """Per pass: blocks x lengths of two models, and some room. Beyond it torch.compile gives up, usually after eight."""
 _SHORTEST = 64
 
 
+@dataclass(frozen=True)
 class Eager:
-    """The passes as they are."""
+    """The passes as they are. ``packed_mb`` bounds what ``skd.sampling.packed`` may take, in megabytes."""
 
-    fixed_shapes = False
-    passes = Passes()
+    packed_mb: int = PACKED_MB
+    passes: Passes = Passes()  # noqa: RUF009 - a value without state
+    fixed_shapes: ClassVar[bool] = False
 
     def body(self, module: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> CursorModel:
         """A model with a cache for ``num_rows`` rows of at least ``capacity`` positions."""
         return CursorModel(module, form, context, CursorCache(num_rows, capacity))
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Around the passes of a rollout."""
-        yield
+    def running(self, *models: PreTrainedModel | None) -> AbstractContextManager[None]:
+        """Around the passes of a rollout by these models."""
+        return packed_products(models, self.packed_mb)
 
 
 class Compiled(Eager):
@@ -47,7 +56,7 @@ class Compiled(Eager):
     ``backend`` and ``mode`` go to ``torch.compile``; None captures CUDA graphs where there is CUDA.
     """
 
-    fixed_shapes = True
+    fixed_shapes: ClassVar[bool] = True
 
     def __init__(self, backend: str = "inductor", mode: str | None = None) -> None:
         mode = mode or ("reduce-overhead" if torch.cuda.is_available() else None)
@@ -56,7 +65,7 @@ class Compiled(Eager):
             graphs = torch.compile(function, backend=backend, mode=mode, fullgraph=True, dynamic=False)
             return graphs if mode is None else _captured(graphs)
 
-        self.passes = Passes(compiled(step), compiled(read))
+        super().__init__(0, Passes(compiled(step), compiled(read)))
         self._caches: WeakKeyDictionary[nn.Module, CursorCache] = WeakKeyDictionary()
 
     def body(self, module: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> CursorModel:
@@ -67,7 +76,7 @@ class Compiled(Eager):
         return CursorModel(module, form, context, cache, _bucket)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, *models: PreTrainedModel | None) -> Iterator[None]:
         """With room for all graphs."""
         with torch._dynamo.config.patch(recompile_limit=_MOST_GRAPHS, accumulated_recompile_limit=4 * _MOST_GRAPHS):
             yield

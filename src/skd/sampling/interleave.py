@@ -74,7 +74,8 @@ def interleave(
             without drafts.
         kept_prompts: where what a frozen teacher in this process makes of prompts is kept for the next call. It then
             reads each prompt alone, so that a response does not depend, not even by rounding, on what was kept.
-        execution: ``Compiled()`` for compiled passes, which keeps its graphs for the next call.
+        execution: ``Eager(0)`` to pack no weights on a CPU; ``Compiled()`` for compiled passes, which keeps its graphs
+            for the next call.
         on_commit: told of every token as it is written.
         check: called before every round of drafting and judging; what it raises ends the sampling.
 

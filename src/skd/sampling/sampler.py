@@ -101,7 +101,7 @@ class Sampler:
     def run(self, check: Callable[[], None]) -> Rollout:
         """Draft, judge and commit until every response has ended; ``check`` is called before every round."""
         slots, settings = self._slots, self._settings
-        with settings.execution.running():
+        with settings.execution.running(self._pair.sampling_student, self._pair.teacher):
             while slots.num_waiting or slots.num_active:
                 check()
                 self._clock.lap("rest")

@@ -40,7 +40,6 @@ from skd.train.step import StepReport, train_step
 from skd.train.tensors import (
     average_tensors,
     restore_average,
-    restore_student,
     student_tensors,
 )
 from skd.train.trace import Trace
@@ -227,7 +226,7 @@ def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog
     """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
     last = state.step == run.total_steps
     asked = replace(run, check=None) if last and run.world_size == 1 else run
-    with run.spread.whole():
+    with run.spread.visit():
         scores = validate(asked, state.step, log) | _measured(run, measure)
     log.validation(state.step, scores)
     state = replace(state, validation_pending=False)
@@ -237,8 +236,8 @@ def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog
 
 
 def _mark(run: Run) -> int:
-    with run.spread.whole():
-        return weights_mark(run.pair.student)
+    with run.spread.read_by_main():
+        return weights_mark(run.pair.student) if run.is_main else 0
 
 
 def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
@@ -289,11 +288,7 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     if error := other_models(checkpoint, state.provenance, now.provenance):
         raise error
     _require_same_rows(checkpoint, run.prompts)
-    with run.spread.whole():
-        restore_student(run.pair.student, weights, checkpoint)
-        moments = restore_average(run.pair, moments, checkpoint)
-        run.spread.reloaded(moments, checkpoint)
-        run.pair.sync()
+    run.spread.reloaded(weights, restore_average(run.pair, moments, checkpoint), checkpoint)
     if state.loss_scale:
         run.scaler.load_state_dict(state.loss_scale)
     if run.is_main:
@@ -347,7 +342,7 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
     moments = run.spread.moments()
-    with run.spread.whole():
+    with run.spread.read_by_main():
         if run.is_main:
             weights = student_tensors(run.pair.student)
             moments |= average_tensors(run.pair)
@@ -360,7 +355,7 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     """Export the student, unless an earlier run already did, push it where that is asked for, and say so."""
     student_dir = run.run_dir / "student"
     point("export")
-    with run.spread.whole():
+    with run.spread.read_by_main():
         if run.is_main and (new or not student_dir.is_dir()):
             with disk_faults(run.run_dir, "the student, which is trained and saved,"):
                 export_student(run.pair, student_dir, card_of(run, state))

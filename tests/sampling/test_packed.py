@@ -1,0 +1,85 @@
+"""Products of packed weights are torch's own, up to rounding; a rollout packs the weights that it begins with."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import linear
+
+from skd.sampling import Eager, packed
+from skd.sampling.packed import Packing, packed_products
+from tests.sampling.cases import Case, assert_same, expected
+from tests.tiny import FAMILIES, tiny_model
+
+pytestmark = pytest.mark.skipif(not packed.worth_packing([2**40]), reason="this torch has no oneDNN")
+
+
+@pytest.fixture
+def packs(monkeypatch):
+    """However small a weight is, it is packed; yields all that were, in order."""
+    monkeypatch.setattr(packed, "_SMALL_WEIGHT", 1)
+    monkeypatch.setattr(packed, "_SMALL_MODEL", 1)
+    weights, make = [], packed.packed
+    monkeypatch.setattr(packed, "packed", lambda weight: (weights.append(weight), make(weight))[1])
+    return weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rollout_is_what_the_oracle_writes(family, packs):
+    case = Case(family, cap=8)
+    assert_same(case.run(slots=3, block=4), expected(case))
+    heads = [model.get_output_embeddings().weight.data_ptr() for model in (case.pair.teacher, case.pair.student)]
+    assert set(heads) <= {weight.data_ptr() for weight in packs}
+
+
+def test_each_rollout_packs_anew_and_so_sees_changed_weights(packs):
+    case = Case(cap=8)
+    pair = copy.deepcopy(case.pair)
+    case.run(pair)
+    count = len(packs)
+    with torch.no_grad():
+        pair.student.get_output_embeddings().weight.mul_(-1.0)
+    changed, plain = case.run(pair), case.run(pair, execution=Eager(0))
+    assert len(packs) == 2 * count, "once for each rollout, and not at all without megabytes"
+    assert [ids.tolist() for ids in changed.response_ids] == [ids.tolist() for ids in plain.response_ids]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [(1,), (7,), (3, 5), (300,)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_is_the_plain_one(dtype, rows, with_bias, packs):
+    weight, bias = torch.randn(40, 24).to(dtype), torch.randn(40).to(dtype) if with_bias else None
+    states = torch.randn(*rows, 24).to(dtype)
+    with Packing(10**6):
+        linear(states[:1], weight, bias)
+        found = linear(states, weight, bias)
+    wanted = linear(states.double(), weight.double(), None if bias is None else bias.double())
+    assert len(packs) == 1
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), wanted, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+def test_what_is_not_packed(packs, monkeypatch):
+    wide, other = torch.randn(8, 6), torch.randn(8, 6)
+    with Packing(wide.nbytes):
+        linear(torch.randn(packed._FEW_ROWS + 1, 6), wide)
+        assert not packs, "a first product with many rows"
+        linear(torch.randn(2, 6, dtype=torch.float64), torch.randn(8, 6, dtype=torch.float64))
+        assert not packs, "another type of number"
+        linear(torch.randn(2, 6), wide)
+        linear(torch.randn(2, 6), other)
+        assert [weight is wide for weight in packs] == [True], "the second does not fit"
+    monkeypatch.setattr(packed, "_SMALL_WEIGHT", 49)
+    with Packing(10**6):
+        linear(torch.randn(2, 6), wide)
+    assert len(packs) == 1, "a small weight"
+
+
+def test_small_models_are_left_alone(packs, monkeypatch):
+    model = tiny_model("llama", seed=0)
+    with packed_products([model, None], 1):
+        assert torch.overrides._get_current_function_mode_stack()
+    monkeypatch.setattr(packed, "_SMALL_MODEL", model.num_parameters() + 1)
+    for models, megabytes in (([model], 1), ([None], 1)):
+        with packed_products(models, megabytes):
+            assert not torch.overrides._get_current_function_mode_stack()
