@@ -326,3 +326,15 @@ def test_stored_responses_of_a_teacher(room, tmp_path, with_engines):
     assert engine.references == own.references
     assert engine.reference_authors == own.reference_authors
     assert len(with_engines.started) == 1
+
+
+def test_an_engine_that_cannot_be_started_leaves_no_directory(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def refused(starting):
+        raise OSError("no more processes")
+
+    writers = Writers.of(Settings("python"), refused)
+    with pytest.raises(OSError, match="no more processes"):
+        writers.student.write(pair, FEW, DRAWN, key(FEW))
+    assert list(tmp_path.iterdir()) == []
