@@ -143,6 +143,13 @@ def test_weights_are_renewed_when_they_are_older_than_allowed(learning, engines)
     writers.close()
 
 
+def test_a_teacher_that_does_not_change_is_not_renewed(pair, writers, engines):
+    versions = [writers.teacher.write(pair, FEW, DRAWN, key(FEW, updates=step)).versions[0] for step in (0, 1, 5, 2)]
+    assert versions == [0, 1, 5, 2]
+    assert engines.last.reloads == 0
+    assert len(engines.started) == 1
+
+
 def test_an_engine_that_keeps_its_old_weights_is_found_out(learning, engines):
     engines.deaf = True
     writers = Writers.of(Settings("python"), engines)

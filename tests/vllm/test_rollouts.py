@@ -160,16 +160,16 @@ class AsFarAsHere(Nccl):
     def place(self, device):
         return device
 
-    def opened(self, model, device, ask, seconds):
+    def opened(self, directory, pair, model, ask, seconds):
         def lenient(call):
             with suppress(RemoteError):
                 ask(call)
 
-        renew = super().opened(model, device, lenient, seconds)
+        renew = super().opened(directory, pair, model, lenient, seconds)
 
         def renewed(pair, changed):
             renew(pair, changed)
-            self.log.append((model.parent / "log").read_text(errors="replace"))
+            self.log.append((directory.parent / "log").read_text(errors="replace"))
 
         return renewed
 

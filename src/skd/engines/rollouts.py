@@ -69,12 +69,13 @@ class Author:
     """One of the two models of a pair, as one that writes alone."""
 
     number: int
+    learns: bool
     model: Callable[[Pair], PreTrainedModel]
     warp: Callable[[Sampling], Warp]
 
 
-STUDENT_ALONE = Author(STUDENT, lambda pair: pair.sampling_student, lambda sampling: sampling.student_warp)
-TEACHER_ALONE = Author(TEACHER, lambda pair: pair.required_teacher, lambda sampling: sampling.teacher_warp)
+STUDENT_ALONE = Author(STUDENT, True, lambda pair: pair.sampling_student, lambda sampling: sampling.student_warp)
+TEACHER_ALONE = Author(TEACHER, False, lambda pair: pair.required_teacher, lambda sampling: sampling.teacher_warp)
 
 
 @dataclass
@@ -133,6 +134,9 @@ class VllmWriter:
             self.close()
         if self._running is None:
             self._running, self._model = self._started(pair, longest), model
+        elif not self.author.learns:
+            self.held = key.updates
+            return self._running
         elif 0 <= key.updates - self.held <= self.settings.max_staleness:
             return self._running
         else:
@@ -166,7 +170,7 @@ class VllmWriter:
             wait_for(running.child, starting, self.settings.start_seconds)
             require_version(running.transport)
             seconds = self.settings.total_seconds
-            running.renew = transfer.opened(room / "model", pair.device, running.ask, seconds)
+            running.renew = transfer.opened(room / "model", pair, model, running.ask, seconds)
         except BaseException:
             running.close()
             raise
