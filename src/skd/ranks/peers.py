@@ -118,7 +118,9 @@ class Peers:
     def gather(self) -> None:
         """Wait for all to be here. Where some do not come within the limit, this process ends (SKD-P03)."""
         self.exchange.tell()
-        arrival, deadline = distributed.barrier(async_op=True), self._clock.tick() + self._limit.seconds
+        # Without a device, each process of a machine would take that of its rank among all.
+        arrival = distributed.barrier(async_op=True, device_ids=[PartialState().local_process_index])
+        deadline = self._clock.tick() + self._limit.seconds
         while not arrival.is_completed():
             if self._clock.tick() > deadline:
                 named = " and ".join(f"rank {rank}" for rank in self.exchange.silent(PATIENCE_SECONDS))
