@@ -121,13 +121,15 @@ def test_draws_repeat_with_the_seed_and_follow_the_model(pair, writer):
 def test_weights_are_renewed_in_the_running_engine(room, pair, writer, figures):
     sampling = Sampling(Warp(temperature=0.0), max_new_tokens=CAP, slots=32, evidence=False)
     other = save_tiny(room / "other", "llama", seed=7, hidden=128, padded_vocab=80)
-    moved = skd.load_pair(room / "teacher", other, device="cpu")
     process, before = writer._running.child.process, writer.write(pair, PROMPTS, sampling, key(2))
-    renewed = writer.write(moved, PROMPTS, sampling, key(3))
+    weights = {name: tensor.clone() for name, tensor in pair.student.state_dict().items()}
+    pair.student.load_state_dict(load_file(other / "model.safetensors"))
+    renewed = writer.write(pair, PROMPTS, sampling, key(3))
     figures["probe_gap"] = renewed.stats.probe_gap
     assert renewed.versions == [3] * len(PROMPTS)
     assert writer._running.child.process is process
-    own = lists(Student(sampling).rollout(moved, PROMPTS, key(3)).response_ids)
+    own = lists(Student(sampling).rollout(pair, PROMPTS, key(3)).response_ids)
+    pair.student.load_state_dict(weights)
     assert sum(a != b for a, b in zip(own, lists(renewed.response_ids), strict=True)) <= 1
     assert lists(renewed.response_ids) != lists(before.response_ids)
 

@@ -46,6 +46,7 @@ _EXACT_TOLERANCE = 0.01
 """Like PROBE_TOLERANCE, where both hold float32: rounding moves the probe by some 1e-5, an update by more than that."""
 _MAX_BYTES = 2**20
 _BYTES_PER_TOKEN = 512
+_ENDING = 10.0
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,16 @@ class _Running:
         try:
             yield
         except RemoteError as error:
-            if (status := self.child.poll()) is not None:
+            if (status := self._status_soon()) is not None:
                 raise ended(status, self.starting) from error
             raise
+
+    def _status_soon(self) -> int | None:
+        """Of a child whose connections may have ended a moment before it is seen to have ended itself."""
+        deadline = time.monotonic() + _ENDING
+        while (status := self.child.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return status
 
     @torch.no_grad()
     def gap(self, pair: Pair, model: PreTrainedModel) -> float:
