@@ -92,7 +92,9 @@ def test_the_engine_has_the_new_weights_and_read_no_file(tmp_path, family, keys)
     assert sent == [("ncclBroadcast", weight.numel(), kind, 0, 4711, 7) for weight in engine.new.values()]
     write(writers, pair, 2)
     assert engine.asked == [opened, *renewal, *renewal]
+    assert not wire.aborted.is_set()
     writers.close()
+    assert wire.aborted.is_set()
 
 
 def header_of(model):

@@ -125,6 +125,7 @@ class VllmWriter:
         """End the engine; the next rollout starts one."""
         if self._running is not None:
             self._running.close()
+            del self._running.renew  # each holds the other, and what it renews by should end now
         self._running = None
 
     def _fresh(self, pair: Pair, longest: int, key: RolloutKey) -> _Running:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ class Nccl:
             _together(link, ask, Call("/update_weights", {"update_info": told}), lambda: link.send(tensors), seconds)
             ask(Call("/finish_weight_update", {}))
 
+        # Another engine, for a longer prompt, gets a link of its own.
+        weakref.finalize(renew, link.abort)
         return renew
 
 
