@@ -86,6 +86,7 @@ def test_it_listens_in_its_own_directory_and_gets_no_keys(monkeypatch):
     assert command[command.index("--uds") + 1] == str(begun.room / "socket")
     assert not {"--host", "--port", "--trust-remote-code"} & set(command)
     assert begun.room.stat().st_mode & 0o777 == 0o700
+    assert "--disable-uvicorn-access-log" in command
     assert len(str(begun.socket)) < 100
     assert not {"HF_TOKEN", "WANDB_API_KEY", "SKD_TEACHER_TOKEN", "RANK", "MASTER_PORT", "PYTHONPATH"} & set(
         environment
@@ -96,7 +97,7 @@ def test_it_listens_in_its_own_directory_and_gets_no_keys(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("listed", "device", "expected"), [("", "cuda", "0"), ("4,6", "cuda:1", "6"), ("5", "cuda", "5")]
+    ("listed", "device", "expected"), [("", "cuda", "0"), ("4, 6", "cuda:1", "6"), ("5", "cuda", "5")]
 )
 def test_it_shares_the_gpu_of_this_process(listed, device, expected):
     begun = starting("python", device)
@@ -146,6 +147,11 @@ def test_the_last_words_are_not_all_of_the_log(tmp_path):
     assert "\x1b" not in child._said(log)
     log.write_text("x" * 10_000)
     assert len(child._said(log)) < 400
+    with log.open("w") as file:  # of a long run: its end is read alone
+        file.write("Error: the first\n")
+        file.seek(2**40)
+        file.write("\nError: the last\n")
+    assert child._said(log) == ": Error: the last"
 
 
 def test_the_python_of_an_engine_is_tried_by_the_check(tmp_path):

@@ -143,6 +143,13 @@ def test_weights_are_renewed_when_they_are_older_than_allowed(learning, engines)
     writers.close()
 
 
+def test_a_teacher_that_does_not_change_is_not_renewed(pair, writers, engines):
+    versions = [writers.teacher.write(pair, FEW, DRAWN, key(FEW, updates=step)).versions[0] for step in (0, 1, 5, 2)]
+    assert versions == [0, 1, 5, 2]
+    assert engines.last.reloads == 0
+    assert len(engines.started) == 1
+
+
 def test_an_engine_that_keeps_its_old_weights_is_found_out(learning, engines):
     engines.deaf = True
     writers = Writers.of(Settings("python"), engines)
@@ -298,6 +305,7 @@ def test_an_engine_that_dies_costs_nothing(room, tmp_path, with_engines):
     def die(body, answer):
         engine = with_engines.last
         if len(engine.seen) > asked // 2:
+            engine.dying = [None] * 3
             engine.die()
         return answer
 
@@ -326,3 +334,15 @@ def test_stored_responses_of_a_teacher(room, tmp_path, with_engines):
     assert engine.references == own.references
     assert engine.reference_authors == own.reference_authors
     assert len(with_engines.started) == 1
+
+
+def test_an_engine_that_cannot_be_started_leaves_no_directory(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def refused(starting):
+        raise OSError("no more processes")
+
+    writers = Writers.of(Settings("python"), refused)
+    with pytest.raises(OSError, match="no more processes"):
+        writers.student.write(pair, FEW, DRAWN, key(FEW))
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import torch
 
 import skd
 from skd.config import config_of
-from skd.engines import Settings, Writers, writers_of
+from skd.engines import Settings, Writers, rollouts, writers_of
 from skd.engines.nccl import connect
 from skd.engines.transfer import Files, Nccl, _as_stored, _together
 from skd.errors import ConfigError, RemoteError
@@ -92,7 +92,9 @@ def test_the_engine_has_the_new_weights_and_read_no_file(tmp_path, family, keys)
     assert sent == [("ncclBroadcast", weight.numel(), kind, 0, 4711, 7) for weight in engine.new.values()]
     write(writers, pair, 2)
     assert engine.asked == [opened, *renewal, *renewal]
+    assert not wire.aborted.is_set()
     writers.close()
+    assert wire.aborted.is_set()
 
 
 def header_of(model):
@@ -103,7 +105,8 @@ def header_of(model):
 
 
 @pytest.mark.parametrize("path", ["/init_weight_transfer_engine", "/start_weight_update", "/update_weights"])
-def test_what_the_engine_refuses_is_said_and_not_tried_again(tmp_path, path):
+def test_what_the_engine_refuses_is_said_and_not_tried_again(tmp_path, path, monkeypatch):
+    monkeypatch.setattr(rollouts, "_ENDING", 0.0)
     wire, pair = Wire(), pair_of(tmp_path)
     engines, writers = wired(wire, refuses=path)
     with pytest.raises(RemoteError, match=r"vLLM for the rollouts at unix:.* HTTP 500: .*does not like it"):

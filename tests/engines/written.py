@@ -25,6 +25,8 @@ class Engine:
     """It answers that it has read new weights, and has not."""
     reloads: int = 0
     status: int | None = None
+    dying: list[None] = field(default_factory=list)
+    """As often is it still seen to run, once it has died."""
     seen: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
@@ -40,7 +42,7 @@ class Engine:
         self.model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=False).eval()
 
     def poll(self) -> int | None:
-        return self.status
+        return self.status if not (self.status and self.dying) else self.dying.pop()
 
     def close(self) -> None:
         self.server.shutdown()

@@ -119,14 +119,14 @@ def failing(fault, rank, at):
         (raise_fault, 1, "round", 7, r"SKD-P02\] rank 0: stopped because rank 1 did: error\[SKD-T02\] a trial: "),
         (kill, 0, "round", -9, r"SKD-P02\] rank 1: rank 0 \(last heard of at \S+\.py:\d+ .+ it was killed"),
         (kill, 1, "judge", -9, r"SKD-P02\] rank 0: rank 1 \(last heard of at \S+\.py:\d+ .+ it was killed"),
-        (stop, 0, "judge", -9, r"SKD-P03\] rank 1: rank 0 \(last .+ no progress for 20 s \(--rank-timeout\)"),
-        (sleep, 1, "round", None, r"SKD-P03\] rank \d: rank 1 \(last .+ no progress for 20 s \(--rank-timeout\)"),
+        (stop, 0, "judge", -9, r"SKD-P03\] rank 1: rank 0 \(last .+ no progress for 30 s \(--rank-timeout\)"),
+        (sleep, 1, "round", None, r"SKD-P03\] rank \d: rank 1 \(last .+ no progress for 30 s \(--rank-timeout\)"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_one_that_fails_ends_both_with_the_cause_and_nothing_is_lost(tmp_path, capfd, fault, rank, at, code, said):
     out = tmp_path / "x.jsonl"
-    codes = measure_as_ranks(out, 2, failing(fault, rank, at), 20.0)
+    codes = measure_as_ranks(out, 2, failing(fault, rank, at), 30.0 if fault in (stop, sleep) else 1800.0)
     assert codes[1 - rank] == 6
     # One that only sleeps sees itself that it is late, and may be first to say so.
     assert codes[rank] in ([code] if code is not None else [6, -9])

@@ -57,6 +57,7 @@ class Oracle:
     def __init__(self, answer):
         self.answer = answer
         self.provenance = {"student": {"path": "oracle\x1b[2J"}}
+        self.tokenizer = SimpleNamespace(chat_template=None)
 
     def encode(self, texts):
         self.numbers = {text: i for i, text in enumerate(texts)}

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from skd.errors import NumericsError, Problem, SkdError
 from skd.faults import hooked, point
+from skd.ranks.peers import Peers
 from tests.train.conftest import run_train
 
 
@@ -100,8 +101,9 @@ def test_the_others_of_a_killed_process_end_in_plain_words(settings, rank):
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 6
     assert re.fullmatch(
-        rf"error\[SKD-P02\] rank {1 - rank}: rank {rank} \(last heard of at step \d+, \S+\.py:\d+ .+\) ended without a "
-        "word: it was killed; look at its output and at the memory of its machine, and resume with the same command",
+        rf"error\[SKD-P02\] rank {1 - rank}: rank {rank} \(last heard of at (step \d+, )?\S+\.py:\d+ .+\) ended "
+        "without a word: it was killed; look at its output and at the memory of its machine, and resume with the same "
+        "command",
         Path(f"{config['output']}-error-{1 - rank}").read_text(),
     )
     assert run_as_ranks(config, 2) == [0, 0]
@@ -133,9 +135,28 @@ def test_a_stuck_process_is_named_and_takes_the_other_with_it(settings, rank, fa
     assert codes[rank] in ((-signal.SIGKILL,) if fault == "stop" else (6, -signal.SIGKILL))
     cause = json.loads((Path(config["output"]) / ".first-cause").read_text())["cause"]
     # Of one that was stopped as a whole the last word may be half a second old.
-    place = r"step 1, train/step\.py:\d+ _gradients" if fault == "sleep" else r"step \d, \S+\.py:\d+ .+"
+    place = r"step 1, train/step\.py:\d+ _gradients" if fault == "sleep" else r"(step \d, )?\S+\.py:\d+ .+"
     late = rf"rank {rank} \(last heard of at {place}\) made no progress for 15 s \(train\.rank_timeout_seconds\)"
     assert re.match(rf"error\[SKD-P03\] rank \d: {late}; ", cause)
+
+
+def test_a_process_that_does_not_come_to_the_start_is_named(settings, monkeypatch, capfd):
+    """As one whose checks never end: they are before the processes watch each other."""
+    config, gather = settings(max_steps=1, rank_timeout_seconds=15), Peers.gather
+    cause = Path(config["output"]) / ".first-cause"
+
+    def late(peers):
+        if os.environ["RANK"] == "1":
+            deadline = time.monotonic() + 300.0
+            while not cause.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            os._exit(9)
+        gather(peers)
+
+    monkeypatch.setattr(Peers, "gather", late)
+    assert as_ranks(lambda rank: run_train(config), 2) == [6, 9]
+    said = "error[SKD-P03] rank 0: rank 1 did not come within 15 s (train.rank_timeout_seconds); look at its output"
+    assert said in capfd.readouterr().err
 
 
 def test_a_process_that_samples_is_ended_when_another_is_killed(settings):

@@ -14,7 +14,7 @@ from skd.objectives import HiddenStates, Objective, ResponseTokens, TopLogProbs,
 from skd.sampling.warp import CutWarp
 from skd.types import Prompts
 from tests.train.conftest import ROWS
-from tests.vllm.measure import cpu_seconds, own_cpu_seconds
+from tests.vllm.measure import own_cpu_seconds, processes
 
 TOP = 20
 PROMPTS = Prompts(ids=[[2 + i % 50, 3 + i % 7, 4 + i % 5][: 1 + i % 3] for i in range(96)], sample_ids=list(range(96)))
@@ -29,13 +29,16 @@ def sampled(pair, gate=None, **keys):
 
 
 def timed(pair, figures, name, others=None):
-    """A rollout; its seconds, and the CPU seconds of this process and of the server, go into the figures."""
-    started, ours, theirs = time.perf_counter(), own_cpu_seconds(), cpu_seconds(others) if others else 0.0
+    """A rollout; its seconds, and the CPU seconds of this process, of the server that speaks HTTP (``others``) and of
+    the engine behind it, go into the figures."""
+    started, ours, theirs = time.perf_counter(), own_cpu_seconds(), processes(others) if others else {}
     rollout = sampled(pair)
     figures[f"{name}_seconds"] = round(time.perf_counter() - started, 3)
     figures[f"{name}_cpu_seconds_here"] = round(own_cpu_seconds() - ours, 2)
     if others:
-        figures[f"{name}_cpu_seconds_of_server"] = round(cpu_seconds(others) - theirs, 2)
+        used = {number: seconds - theirs.get(number, 0.0) for number, seconds in processes(others).items()}
+        figures[f"{name}_cpu_seconds_of_http"] = round(used.pop(others), 2)
+        figures[f"{name}_cpu_seconds_of_engine"] = round(sum(used.values()), 2)
     return rollout
 
 

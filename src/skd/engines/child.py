@@ -35,6 +35,8 @@ _NOT_ITS = ("TORCHELASTIC_", "ROLE_", "PYTHON", "VIRTUAL_ENV")
 """Beginnings of names of the environment that are about this process and not about the child."""
 _ONE_TRY = Limits(connect=5.0, silence=5.0, total=5.0, tries=1)
 _CLOSING = 40.0
+_LAST_BYTES = 200_000
+"""Of a log, in which the last error is looked for."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ class Starting:
         if self.device.type == "cuda":
             keys["--gpu-memory-utilization"] = self.gpu_memory
         options = [str(part) for pair in keys.items() for part in pair]
-        # A cached prefix would be one of older weights, and makes answers depend on the order of requests.
-        options.append("--no-enable-prefix-caching")
+        # A cached prefix would be one of older weights, and makes answers depend on the order of requests. A line for
+        # each request would fill the disk in a long run.
+        options += ["--no-enable-prefix-caching", "--disable-uvicorn-access-log"]
         if self.device.type == "cpu":
             options.append("--enforce-eager")
         return [self.python, "-m", "vllm.entrypoints.openai.api_server", *options, *self.options]
@@ -94,7 +97,7 @@ class Starting:
             if not is_secret_variable(name) and name not in _PER_PROCESS and not name.startswith(_NOT_ITS)
         }
         if self.device.type == "cuda":
-            visible_ones = [part for part in ours.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+            visible_ones = [part.strip() for part in ours.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
             number = self.device.index or 0
             kept["CUDA_VISIBLE_DEVICES"] = visible_ones[number] if visible_ones else str(number)
         own = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
@@ -186,7 +189,9 @@ def ended(status: int, starting: Starting) -> RemoteError:
 def _said(log: Path) -> str:
     """The last error in the log, for a message."""
     try:
-        lines = log.read_bytes()[-200_000:].decode("utf-8", "replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - _LAST_BYTES, 0))
+            lines = file.read(_LAST_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
     errors = [line for line in lines if "Error" in line] or [line for line in lines if line.strip()]

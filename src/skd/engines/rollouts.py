@@ -46,6 +46,7 @@ _EXACT_TOLERANCE = 0.01
 """Like PROBE_TOLERANCE, where both hold float32: rounding moves the probe by some 1e-5, an update by more than that."""
 _MAX_BYTES = 2**20
 _BYTES_PER_TOKEN = 512
+_ENDING = 10.0
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ class Author:
     """One of the two models of a pair, as one that writes alone."""
 
     number: int
+    learns: bool
     model: Callable[[Pair], PreTrainedModel]
     warp: Callable[[Sampling], Warp]
 
 
-STUDENT_ALONE = Author(STUDENT, lambda pair: pair.sampling_student, lambda sampling: sampling.student_warp)
-TEACHER_ALONE = Author(TEACHER, lambda pair: pair.required_teacher, lambda sampling: sampling.teacher_warp)
+STUDENT_ALONE = Author(STUDENT, True, lambda pair: pair.sampling_student, lambda sampling: sampling.student_warp)
+TEACHER_ALONE = Author(TEACHER, False, lambda pair: pair.required_teacher, lambda sampling: sampling.teacher_warp)
 
 
 @dataclass
@@ -123,6 +125,7 @@ class VllmWriter:
         """End the engine; the next rollout starts one."""
         if self._running is not None:
             self._running.close()
+            del self._running.renew  # each holds the other, and what it renews by should end now
         self._running = None
 
     def _fresh(self, pair: Pair, longest: int, key: RolloutKey) -> _Running:
@@ -133,6 +136,9 @@ class VllmWriter:
             self.close()
         if self._running is None:
             self._running, self._model = self._started(pair, longest), model
+        elif not self.author.learns:
+            self.held = key.updates
+            return self._running
         elif 0 <= key.updates - self.held <= self.settings.max_staleness:
             return self._running
         else:
@@ -166,7 +172,7 @@ class VllmWriter:
             wait_for(running.child, starting, self.settings.start_seconds)
             require_version(running.transport)
             seconds = self.settings.total_seconds
-            running.renew = transfer.opened(room / "model", pair.device, running.ask, seconds)
+            running.renew = transfer.opened(room / "model", pair, model, running.ask, seconds)
         except BaseException:
             running.close()
             raise
@@ -202,9 +208,16 @@ class _Running:
         try:
             yield
         except RemoteError as error:
-            if (status := self.child.poll()) is not None:
+            if (status := self._status_soon()) is not None:
                 raise ended(status, self.starting) from error
             raise
+
+    def _status_soon(self) -> int | None:
+        """Of a child whose connections may have ended a moment before it is seen to have ended itself."""
+        deadline = time.monotonic() + _ENDING
+        while (status := self.child.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return status
 
     @torch.no_grad()
     def gap(self, pair: Pair, model: PreTrainedModel) -> float:

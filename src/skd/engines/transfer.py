@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
@@ -51,8 +52,11 @@ class Transfer(Protocol):
         """Where the engine of a process that trains on ``device`` runs. Raises ConfigError where there is no place."""
         ...
 
-    def opened(self, model: Path, device: torch.device, ask: Ask, seconds: float) -> Renew:
-        """For an engine that has started on the directory ``model``. Renewing raises RemoteError where it fails."""
+    def opened(self, directory: Path, pair: Pair, model: PreTrainedModel, ask: Ask, seconds: float) -> Renew:
+        """For an engine that has started on the directory that ``model`` was written to.
+
+        Raises ConfigError for a model whose weights cannot go this way. Renewing raises RemoteError where it fails.
+        """
         ...
 
 
@@ -66,12 +70,12 @@ class Files:
         """Beside the training."""
         return device
 
-    def opened(self, model: Path, device: torch.device, ask: Ask, seconds: float) -> Renew:
+    def opened(self, directory: Path, pair: Pair, model: PreTrainedModel, ask: Ask, seconds: float) -> Renew:
         """By a worker's ``reload_weights``."""
 
         def renew(pair: Pair, changed: PreTrainedModel) -> None:
-            export_for_engine(pair, changed, model)
-            ask(Call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(model)}}))
+            export_for_engine(pair, changed, directory)
+            ask(Call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(directory)}}))
 
         return renew
 
@@ -94,15 +98,18 @@ class Nccl:
             raise ConfigError(Problem("SKD-V02", _KEY, found, f"make more of them visible, or {_FILES}"))
         return torch.device("cuda", number)
 
-    def opened(self, model: Path, device: torch.device, ask: Ask, seconds: float) -> Renew:
+    def opened(self, directory: Path, pair: Pair, model: PreTrainedModel, ask: Ask, seconds: float) -> Renew:
         """Both join by an id that goes over HTTP. Raises RemoteError (SKD-V02) where that fails."""
-        link, stored = self.link(device), stored_tensors("engine", model, model)
+        stored = stored_tensors("engine", directory, directory)
+        shapes = {name: one.shape for name, one in stored.items()}
+        _as_stored(weights_for_engine(pair, model), shapes)
+        link = self.link(pair.device)
         shared = base64.b64encode(link.id).decode("ascii")
         info = {"rank_offset": 1, "world_size": PEERS, "nccl_unique_id_b64": shared, "packed": False}
         _together(link, ask, Call("/init_weight_transfer_engine", {"init_info": info}), link.join, seconds)
 
         def renew(pair: Pair, changed: PreTrainedModel) -> None:
-            weights = _as_stored(weights_for_engine(pair, changed), {name: one.shape for name, one in stored.items()})
+            weights = _as_stored(weights_for_engine(pair, changed), shapes)
             told = {
                 "names": list(weights),
                 "dtype_names": [str(weight.dtype).removeprefix("torch.") for weight in weights.values()],
@@ -113,6 +120,8 @@ class Nccl:
             _together(link, ask, Call("/update_weights", {"update_info": told}), lambda: link.send(tensors), seconds)
             ask(Call("/finish_weight_update", {}))
 
+        # Another engine, for a longer prompt, gets a link of its own.
+        weakref.finalize(renew, link.abort)
         return renew
 
 

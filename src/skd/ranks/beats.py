@@ -136,6 +136,18 @@ class Exchange:
         """Write this process's beat."""
         self._store.set(self._keys[self._rank], json.dumps(asdict(self._mine())))
 
+    def silent(self, patience: float) -> list[int]:
+        """Ranks that have not told yet; the one that holds the store where it does not answer in time."""
+        found = [0]
+
+        def ask() -> None:
+            found[:] = [rank for rank, key in enumerate(self._keys) if not self._store.check([key])]
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(patience)
+        return list(found)
+
     def start(self) -> None:
         """Every process must have told once: the store waits for what is not there."""
         self._hear()

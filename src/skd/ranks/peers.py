@@ -20,8 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from accelerate import PartialState
+from torch import distributed
 
 from skd.config.credentials import hidden
 from skd.errors import Problem, RemoteError
@@ -69,8 +71,7 @@ def as_one(directory: Path, limit: Limit) -> Iterator[Callable[[int], None]]:
     try:
         if state.is_main_process:
             cause.unlink(missing_ok=True)
-        peers.exchange.tell()
-        state.wait_for_everyone()
+        peers.gather()
         with peers, hooked(peers.reached):
             yield peers.begin
     except _Ended as ended:
@@ -113,6 +114,22 @@ class Peers:
         self._processes: dict[int, int] = {}
         """Rank -> file descriptor of its process, on this machine."""
         self.exchange = Exchange(rank, size, self._beat)
+
+    def gather(self) -> None:
+        """Wait for all to be here. Where some do not come within the limit, this process ends (SKD-P03)."""
+        self.exchange.tell()
+        # Without a device, each process of a machine would take that of its rank among all.
+        arrival = distributed.barrier(async_op=True, device_ids=[PartialState().local_process_index])
+        deadline = self._clock.tick() + self._limit.seconds
+        while not arrival.is_completed():
+            if self._clock.tick() > deadline:
+                named = " and ".join(f"rank {rank}" for rank in self.exchange.silent(PATIENCE_SECONDS))
+                found = f"{named} did not come within {self._limit.seconds:g} s ({self._limit.setting})"
+                error = RemoteError(Problem("SKD-P03", f"rank {self._rank}", found, _REMEDY))
+                _leave(self._cause, self._rank, error)
+                self._leave_at_once(error)  # the backend's threads would wait for the barrier
+            time.sleep(0.02)
+        arrival.wait()
 
     def begin(self, step: int) -> None:
         """This process begins a step."""
@@ -176,7 +193,8 @@ class Peers:
 
     def gone(self) -> dict[int, Beat]:
         """The processes that have failed or ended before their time, as they were last heard of."""
-        ended = [rank for rank, descriptor in self._processes.items() if _has_ended(descriptor)]
+        # A copy: the main thread asks, too, while the other one adds to it.
+        ended = [rank for rank, descriptor in tuple(self._processes.items()) if _has_ended(descriptor)]
         return {
             rank: beat
             for rank, beat in self.exchange.heard.items()
@@ -185,7 +203,10 @@ class Peers:
 
     def _lost_for_certain(self) -> bool:
         """Also not merely done: the last word of a process that is done may take a moment to be heard."""
-        if not self.gone() and not self.exchange.broken:
+        # The process that holds the store takes it along, also when it is done.
+        host = self.exchange.heard.get(0)
+        broken = self.exchange.broken and not (host and host.state == "left")
+        if not self.gone() and not broken:
             self._lost_since = None
             return False
         if self._lost_since is None:
@@ -224,8 +245,12 @@ class Peers:
                 with suppress(OSError):
                     signal.pidfd_send_signal(self._processes[rank], signal.SIGKILL)
         if not left:
-            _tell(str(error))
-            os._exit(error.exit_code)
+            self._leave_at_once(error)
+
+    @staticmethod
+    def _leave_at_once(error: RemoteError) -> NoReturn:
+        _tell(str(error))
+        os._exit(error.exit_code)
 
 
 class _AwakeClock:
@@ -267,6 +292,7 @@ def _leave(cause: Path, rank: int, error: Exception) -> None:
     first = str(error).strip().splitlines()
     text = json.dumps({"rank": rank, "cause": first[0] if first else type(error).__name__})
     with suppress(OSError):
+        cause.parent.mkdir(parents=True, exist_ok=True)  # what fails early fails before anything is written
         if not cause.exists():
             write_atomic(cause, text)
 
