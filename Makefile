@@ -43,6 +43,7 @@ test-vllm: $(READY) $(VLLM)/.ready ## teacher and evaluation by a real vLLM (CPU
 
 test-zero: $(ZERO)/.ready ## shards by DeepSpeed (an environment of its own; needs a C++ compiler)
 	@HF_HUB_OFFLINE=1 $(ZERO)/bin/python -m pytest tests/train/test_spread.py tests/train/test_whole.py $(ARGS)
+	@HF_HUB_OFFLINE=1 $(ZERO)/bin/python -m trust.scale --size $(or $(SIZE),small) --only gradients curves equal
 
 mutants: $(READY) ## break the core on purpose, one fault at a time; the tests must notice each
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.mutants

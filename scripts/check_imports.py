@@ -1,8 +1,8 @@
 """Import direction: which room of ``src/skd`` may import which, and what must not be loaded at import time.
 
     cli -> quickstart, compare, generate, plan -> train, evaluate, report, live -> check, policies -> objectives,
-        responses, engines -> models -> sampling, data -> recorded, config, rendering, hub, model_files, manifest,
-        display, types, files, text, faults, errors
+        responses, engines, ranks -> models -> sampling, data -> recorded, config, rendering, hub, model_files,
+        manifest, display, types, files, text, faults, errors
 
 The tables below are the rule; docs/architecture.md gives the reasons.
 """
@@ -60,19 +60,20 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "models": _GROUND | {"data", "sampling"},
     "objectives": frozenset({"errors", "schedule", "types"}),
     "policies": _MATERIAL,
+    "ranks": frozenset({"config", "errors", "faults", "files", "text"}),
     "responses": frozenset({"errors", "files", "types"}),
     "check": _GROUND | {"data", "engines", "models", "objectives", "responses", "sampling"},
     "plan": _GROUND | {"check", "data", "objectives", "sampling"},
-    "train": _METHOD | {"check", "engines", "responses"},
+    "train": _METHOD | {"check", "engines", "ranks", "responses"},
     "generate": _METHOD | {"engines", "responses", "train"},
-    "evaluate": _METHOD,
+    "evaluate": _METHOD | {"ranks"},
     "report": _GROUND,
     "quickstart": _METHOD | {"evaluate", "report", "train"},
     "compare": _METHOD | {"check", "evaluate", "report", "train"},
     "live": _METHOD,
     "entry": frozenset({"config", "errors", "text"}),
     "cli": _METHOD
-    | {"check", "compare", "entry", "evaluate", "generate", "live", "plan", "quickstart", "report", "train"},
+    | {"check", "compare", "entry", "evaluate", "generate", "live", "plan", "quickstart", "ranks", "report", "train"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -46,7 +46,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("src/skd/live.py", "terminal"): "skd.display makes each piece visible",
     ("src/skd/quickstart/story.py", "terminal"): "numbers and texts of its own, and the path that the user gave",
     ("src/skd/train/launched.py", "secret"): "variables of accelerate, named beside the call, without keys",
-    ("src/skd/train/meeting.py", "secret"): "four variables of the launcher, named beside the call",
+    ("src/skd/ranks/meeting.py", "secret"): "four variables of the launcher, named beside the call",
     ("src/skd/rendering.py", "secret"): "hands on all but the keys",
     ("src/skd/report/page.py", "markup"): "style and script of the package, and JSON with < escaped",
     ("src/skd/report/plots.py", "markup"): "written by ElementTree, which escapes",

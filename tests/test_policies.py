@@ -89,6 +89,12 @@ def test_a_mixture_writes_each_response_by_one_policy_in_the_order_of_the_prompt
     assert [len(hidden) for hidden in rollout.evidence] == [len(ids) for ids in rollout.response_ids]
 
 
+def test_a_mixture_writes_nothing_to_no_prompts(pair: skd.Pair) -> None:
+    """Of a step with fewer prompts than processes."""
+    rollout = Mixture((Student(SAMPLING), DataSet()), (1.0, 1.0)).rollout(pair, prompts(0), key_of(0))
+    assert (len(rollout), rollout.evidence) == (0, [])
+
+
 def columns(rollout: Rollout) -> tuple[list[int], list[int], list[torch.Tensor]]:
     return rollout.sample_ids, rollout.response_index, rollout.response_ids
 

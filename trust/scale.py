@@ -9,7 +9,7 @@ from trust.launched import launched
 from trust.lengths import lengths
 from trust.overhead import overhead
 from trust.rank_faults import failing, stuck
-from trust.spreads import curves, equal_runs, gradients
+from trust.spreads import SKIPPED, curves, equal_runs, gradients
 
 PARTS: Parts = {
     "stuck": stuck,
@@ -24,4 +24,6 @@ PARTS: Parts = {
 FIGURES = ("rank_faults", "launches", "uneven_rollouts", "gradients", "curves", "rank_changes", "equal_runs")
 
 if __name__ == "__main__":
+    if SKIPPED:
+        print(f"skipped: train.sharding {', '.join(SKIPPED)}; DeepSpeed is not installed (docs/scale.md)")
     sys.exit(run("trust.scale", PARTS, FIGURES, None, alone=("overhead",)))

@@ -114,7 +114,7 @@ def train(
     from skd.check import check_reading
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from skd.train.meeting import meet
+        from skd.ranks.meeting import meet
 
         # Now, while all are at the same place: the checks may take one of them longer than another.
         meet()
@@ -347,6 +347,9 @@ def evaluate(
         str | None,
         typer.Option(help="Program evalplus.evaluate: RUNS the generated programs.", show_default=False),
     ] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(min=1, help="Of several processes: seconds without progress after which one is stuck.")
+    ] = 1800.0,
     grade: Annotated[
         Path | None,
         typer.Option(help="Only judge the answers of this file against their references.", show_default=False),
@@ -383,6 +386,7 @@ def evaluate(
             comet=comet,
             comet_model=comet_model,
             evalplus=evalplus,
+            rank_timeout=rank_timeout,
         ),
     )
 

@@ -3,7 +3,8 @@ make progress. In a run of one process a point does nothing.
 
 ``start`` stands before anything is loaded, ``round`` before a round of the sampler, ``update``, ``validate`` and
 ``export`` before what they name, ``rollout``, ``backward``, ``step`` and ``save.done`` after it; the others are places
-within a save. ``generate.rename`` and ``generate.shard`` are reached for each shard of stored responses.
+within a save. ``generate.rename`` and ``generate.shard`` are reached for each shard of stored responses, and ``judge``
+before an evaluation judges a response.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
 from skd.objectives import HiddenStates, fewer_ids, top_evidence
 from skd.policies import RolloutKey, rolled_out
-from skd.recorded import differences, fingerprint, with_seed
+from skd.recorded import ASKING, Difference, differences, fingerprint, with_seed, without
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
 from skd.train.build import build_policy
 from skd.train.lock import RunLock
@@ -89,19 +89,26 @@ def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
     return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
 
 
-_ROUNDING_ONLY = ("slots", "evidence", "prompt_cache_mb", "packed_mb", "compile")
+_IDLE = (
+    *ASKING,
+    "data.validation",
+    "sampling.rollouts",
+    # Rounding at most.
+    "sampling.slots",
+    "sampling.evidence",
+    "sampling.prompt_cache_mb",
+    "sampling.packed_mb",
+    "sampling.compile",
+)
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What of a config the responses depend on."""
     values = config.model_dump(mode="json")
-    idle = ("rollouts", *_ROUNDING_ONLY)
-    sampling = {key: value for key, value in values["sampling"].items() if key not in idle}
+    settings = without({key: values[key] for key in ("teacher", "student", "policy", "data", "sampling")}, _IDLE)
     if config.sampling.rollouts is not None:
-        sampling["engine"] = config.sampling.rollouts.engine
-    data = {key: value for key, value in values["data"].items() if key != "validation"}
-    settings = {key: values[key] for key in ("teacher", "student", "policy")}
-    return {**settings, "data": data, "sampling": sampling, "seed": config.train.known_seed}
+        settings["sampling"]["engine"] = config.sampling.rollouts.engine
+    return {**settings, "seed": config.train.known_seed}
 
 
 def _new_index(config: RunConfig, pair: Pair, prompts: Prompts, top_k: int | None) -> Index:
@@ -147,11 +154,17 @@ def _refuse_others(directory: Path, origin: Mapping[str, Any], top_k: int | None
         return
     saved = {"evidence": {"top_k": earlier.top_k}, **{key: earlier.origin[key] for key in origin}}
     top_k = None if top_k is None else min(top_k, earlier.vocab_size)
-    found = differences(saved, {"evidence": {"top_k": top_k}, **origin})
+    found = [each for each in differences(saved, {"evidence": {"top_k": top_k}, **origin}) if not each.harmless]
     if found:
-        listed = ", ".join(f"{each.key} {each.saved} (now {each.current})" for each in found)
+        listed = ", ".join(map(_told, found))
         remedy = "put it back, or name a new directory"
         raise CheckpointError(Problem("SKD-K14", str(directory), f"holds responses made with {listed}", remedy))
+
+
+def _told(difference: Difference) -> str:
+    if difference.key.endswith(".probe"):
+        return f"{difference.key.removesuffix('.probe')}, which answered a fixed probe otherwise"
+    return f"{difference.key} {difference.saved} (now {difference.current})"
 
 
 def _continued(directory: Path, index: Index, shown: Display) -> Index:
@@ -167,7 +180,8 @@ def _continued(directory: Path, index: Index, shown: Display) -> Index:
         whole.append(shard)
     if whole:
         shown.say(f"{len(whole)} shards in {directory} are whole: going on after them")
-    return replace(index, shards=tuple(whole))
+    # The probe of a server that answers again may differ by rounding.
+    return replace(index, origin=index.origin if earlier is None else earlier.origin, shards=tuple(whole))
 
 
 def _write_shards(

@@ -227,6 +227,8 @@ class Mixture:
 
     def rollout(self, pair: Pair, prompts: Prompts, key: RolloutKey) -> Rollout:
         """Each policy writes its own prompts; the responses come back in the order of the prompts."""
+        if not len(prompts):  # of one process among several
+            return self.policies[0].rollout(pair, prompts, key)
         chosen = self.choose(prompts, key)
         parts = []
         for number, policy in enumerate(self.policies):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skd.types import Prompts
 
 __all__ = [
+    "ASKING",
     "PROBE_TOLERANCE",
     "Difference",
     "Recorded",
@@ -40,11 +41,15 @@ __all__ = [
     "recorded_in",
     "unknown_keys",
     "with_seed",
+    "without",
 ]
 
 _STEP_NAME = re.compile(r"step-(\d+)")
 
+ASKING = ("teacher*.url", "teacher*.concurrency", "teacher*_seconds", "teacher*.tries")
+"""Keys, as patterns, of where a served teacher is and how patiently it is asked, not of what it answers."""
 _HARMLESS = (
+    *ASKING,
     # Where things lie: what they are is compared by digest, commit or fingerprint.
     "output",
     "student.path",
@@ -68,17 +73,15 @@ _HARMLESS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.sharding",
+    "train.gather",
     "train.offload",
     "sampling.slots",
     "sampling.prompt_cache_mb",
     "sampling.packed_mb",
     "sampling.compile",
-    # Where a server is and how patiently it is asked, not what it answers.
-    "teacher*.url",
-    "teacher*.concurrency",
-    "teacher*_seconds",
-    "teacher*.tries",
+    # Where an engine is and how patiently it is asked.
     "sampling.rollouts.python",
+    "sampling.rollouts.transfer",
     "sampling.rollouts.gpu_memory",
     "sampling.rollouts.*_seconds",
     "sampling.evidence",
@@ -206,6 +209,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def without(values: Mapping[str, Any], patterns: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings without the keys, joined by dots, that match one of the patterns."""
+    return {
+        key: without(value, patterns, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not _matches(f"{prefix}{key}", patterns)
+    }
 
 
 def close_probes(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -248,6 +248,28 @@ WITHOUT_BASE = [
         "train.sharding: zero3 or zero2, or leave offload out",
     ),
     (
+        "method: skd\nstudent: s\nteacher: t\ndata: {train: x}\ntrain: {gather: layer}\n",
+        "C10] train.yaml:5: train.gather is layer, and train.sharding is none, under which every process has whole "
+        "models; write train.sharding: fsdp2, or leave gather out",
+    ),
+    (
+        "student: s\nteacher: {kind: average, decay: 0.9}\ndata: {train: x}\ntrain: {sharding: fsdp2, gather: layer}\n",
+        "C10] train.yaml:4: train.gather is layer, and teacher.kind is average, which stays whole; write train.gather: "
+        "step, or leave it out",
+    ),
+    (
+        "student: s\nteacher: {path: t, quantization: int8}\ndata: {train: x}\n"
+        "train: {sharding: fsdp2, gather: layer}\n",
+        "C10] train.yaml:4: train.gather is layer, and teacher.quantization is given, whose weights stay whole; "
+        "write train.gather: step, or leave it out",
+    ),
+    (
+        "method: on_policy\nstudent: s\nteacher: t\ndata: {train: x}\nsampling: {rollouts: {engine: vllm, python: p}}\n"
+        "train: {sharding: fsdp2, gather: layer}\n",
+        "C10] train.yaml:6: train.gather is layer, and sampling.rollouts is given, for which each process writes "
+        "a whole model; write train.gather: step, or leave it out",
+    ),
+    (
         "method: skd\nstudent: s\nteacher: t\ndata: {train: x}\nsampling: {compile: true}\ntrain: {sharding: fsdp2}\n",
         "C10] train.yaml:5: sampling.compile is true, whose graphs remember where the weights lie, and train.sharding "
         "fsdp2 gathers them to another place at each step; leave sampling.compile out, or write train.sharding: none",

@@ -7,14 +7,16 @@ import pytest
 from safetensors.torch import load_file
 
 import skd
-from skd import cli
+import skd.generate
+from skd import cli, faults
 from skd.config import config_of
 from skd.engines.vllm import VllmServer
-from skd.errors import CheckpointError, RemoteError
+from skd.errors import CheckpointError, RemoteError, ResourceError
 from skd.generate import generate_responses
 from skd.responses import open_responses
 from tests.engines.conftest import PATIENT
 from tests.engines.stand_in import StandIn, serving
+from tests.responses.conftest import content
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.train.conftest import ROWS, end_state
 
@@ -117,6 +119,45 @@ def test_the_command_line_probes_the_server_first_and_trains_with_it(server, dir
     assert "SKD-V01" in capsys.readouterr().out
     with pytest.raises(RemoteError, match="SKD-V01"):
         skd.train(config, display=False)
+
+
+def one_answer_in_other_words(handler, number, answer):
+    """The probe, which comes first, rounded in another way."""
+    if number == 1:
+        for entry in answer["choices"][0]["prompt_logprobs"][1:]:
+            for told in entry.values():
+                told["logprob"] -= 1e-3
+    return answer
+
+
+def test_generation_goes_on_at_another_address_and_not_with_another_teacher(directory, tmp_path, monkeypatch):
+    """The same bytes, though the address and the patience are others and the probe is rounded otherwise."""
+    monkeypatch.setattr(skd.generate, "SHARD_PROMPTS", 2)
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"prompt": f"t{2 + i}"}) for i in range(5)))
+    data = {"train": {"path": str(tmp_path / "rows.jsonl"), "prompt_field": "prompt", "response_field": None}}
+
+    def generate(url, name, **asking):
+        config = {**settings(url, directory, tmp_path / "run"), "data": data}
+        config["teacher"] |= asking
+        generate_responses(config_of(config), tmp_path / name, top_k=5, display=False)
+
+    def dies(name):
+        if name == "generate.shard":
+            raise OSError(9, "gone")
+
+    def teacher(seed=1, **keys):
+        return serving(StandIn(tiny_model("llama", seed=seed), tiny_tokenizer(), **keys))
+
+    with teacher() as first:
+        generate(first.url, "whole")
+        with faults.hooked(dies), pytest.raises(ResourceError):
+            generate(first.url, "moved")
+    with teacher(seed=9) as other, pytest.raises(CheckpointError, match="teacher, which answered a fixed probe"):
+        generate(other.url, "moved")
+    with teacher(fault=one_answer_in_other_words) as second:
+        assert second.url != first.url
+        generate(second.url, "moved", tries=4, concurrency=3, silence_seconds=50)
+    assert content(tmp_path / "moved") == content(tmp_path / "whole")
 
 
 def test_stored_responses_hold_what_the_server_told(server, directory, tmp_path):

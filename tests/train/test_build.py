@@ -70,6 +70,12 @@ def policy_of(policy: Any, **sampling: Any) -> Policy:
     return build_policy(config(policy=policy, sampling=sampling), evidence=True)
 
 
+@pytest.mark.parametrize(("gather", "kept"), [("step", 4000), ("layer", 0)])
+def test_layers_that_are_given_back_leave_no_packed_copy(gather: str, kept: int) -> None:
+    policy = build_policy(config(train={"sharding": "fsdp2", "gather": gather}), evidence=True)
+    assert policy.sampling.execution.packed_mb == kept  # type: ignore[attr-defined]
+
+
 GATES = [
     ("top_k", TopK(k=25)),
     ({"kind": "top_k", "k": 3}, TopK(k=3)),

@@ -32,7 +32,7 @@ def test_padding_is_what_the_micro_batches_add(settings):
     run = open_run(settings(method="supervised_kd", batch_size=8))
     rollout = train_step(run, 0).rollout
     lengths = [len(p) + len(r) for p, r in zip(rollout.prompt_ids, rollout.response_ids, strict=True)]
-    (whole,) = row_batches(rollout, 10_000)
+    (whole,) = row_batches(rollout, 10_000, "cpu")
     assert padding(rollout, [whole]) == pytest.approx(1 - sum(lengths) / (len(lengths) * max(lengths)))
     assert padding(rollout, [[row] for row in whole]) == 0.0
     assert padding(rollout, []) is None

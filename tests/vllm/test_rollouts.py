@@ -4,13 +4,17 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 import skd
 from skd.engines import Settings, Writers
+from skd.engines.transfer import Nccl
 from skd.errors import RemoteError
 from skd.policies import RolloutKey, Sampling, Student
 from skd.sampling import Warp
@@ -126,6 +130,66 @@ def test_weights_are_renewed_in_the_running_engine(room, pair, writer, figures):
     own = lists(Student(sampling).rollout(moved, PROMPTS, key(3)).response_ids)
     assert sum(a != b for a, b in zip(own, lists(renewed.response_ids), strict=True)) <= 1
     assert lists(renewed.response_ids) != lists(before.response_ids)
+
+
+class NoLink:
+    """In place of NCCL, which has nothing to join here."""
+
+    id = bytes(128)
+
+    def __init__(self, device):
+        pass
+
+    def join(self):
+        pass
+
+    def send(self, weights):
+        pass
+
+    def abort(self):
+        pass
+
+
+@dataclass(frozen=True)
+class AsFarAsHere(Nccl):
+    """Tries both collectives and goes on, and keeps the log."""
+
+    link: Any = NoLink
+    log: list[str] = field(default_factory=list)
+
+    def place(self, device):
+        return device
+
+    def opened(self, model, device, ask, seconds):
+        def lenient(call):
+            with suppress(RemoteError):
+                ask(call)
+
+        renew = super().opened(model, device, lenient, seconds)
+
+        def renewed(pair, changed):
+            renew(pair, changed)
+            self.log.append((model.parent / "log").read_text(errors="replace"))
+
+        return renewed
+
+
+def test_vllm_reads_what_nccl_would_be_told(pair, python):
+    """Without a GPU its worker comes as far as looking for one; what it is told until then, it understood."""
+    transfer = AsFarAsHere()
+    writers = Writers.of(Settings(python, slots=4, transfer=transfer))
+    sampling = Sampling(Warp(temperature=0.0), max_new_tokens=2, evidence=False)
+    one = PROMPTS.select([0])
+    writers.student.write(pair, one, sampling, RolloutKey(5, [0]))
+    with suppress(RemoteError):  # its weights are those of an update that did not end
+        writers.student.write(pair, one, sampling, RolloutKey(5, [0], updates=1))
+    writers.close()
+    (log,) = transfer.log
+    assert "Cannot access accelerator device when none is available" in log
+    assert "NCCL weight transfer not initialized" in log
+    assert '"POST /start_weight_update HTTP/1.1" 200 OK' in log
+    assert "Invalid init_info" not in log
+    assert "Invalid update_info" not in log
 
 
 def test_a_killed_engine_costs_nothing(python, room, tmp_path, figures):

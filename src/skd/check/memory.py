@@ -35,14 +35,14 @@ from skd.sampling.pace import LONGEST_BLOCK
 from skd.sampling.packed import worth_packing
 from skd.types import Prompts
 
-__all__ = ["Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
+__all__ = ["BYTES", "TEACHER", "Estimate", "check_memory", "estimate", "estimate_all", "inner_size", "num_parameters"]
 
-_BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
 _LIBRARIES = 50 * 10**6
 """Buffers of the libraries; measured."""
 _GAPS = 1.5
 """What the C library keeps of freed pieces, in sizes of what the largest layer holds at once; measured."""
-_TEACHER = "teacher weights"
+TEACHER = "teacher weights"
 _JUDGED_ROWS = 8
 """Float32 rows [V] per token while drafts are judged and replaced."""
 
@@ -53,6 +53,8 @@ class Estimate:
 
     fixed: Mapping[str, int]
     phases: Sequence[Mapping[str, int]]
+    processes: int | None = None
+    """That many share the run in shards, and this is what one of them holds."""
 
     @property
     def largest(self) -> Mapping[str, int]:
@@ -67,7 +69,10 @@ class Estimate:
         """Total and parts, largest first, without those that are nothing."""
         parts = {**self.fixed, **self.largest}
         shown = sorted((item for item in parts.items() if item[1]), key=lambda item: -item[1])
-        return f"about {size_text(self.peak)} at the peak: " + ", ".join(f"{name} {size_text(n)}" for name, n in shown)
+        where = "" if self.processes is None else f" of one of {self.processes} processes"
+        return f"about {size_text(self.peak)} at the peak{where}: " + ", ".join(
+            f"{name} {size_text(n)}" for name, n in shown
+        )
 
 
 def num_parameters(model: PreTrainedModel, *, trained: bool = False) -> int:
@@ -83,7 +88,7 @@ def estimate(
     ``teacher`` is the student where the teacher is made of it.
     """
     trained = num_parameters(student, trained=True)
-    width, narrow = _BYTES[config.student.dtype], config.student.quantization
+    width, narrow = BYTES[config.student.dtype], config.student.quantization
     # Where the student is quantised, its copy shares what is.
     copied = width * (num_parameters(student) - (0 if narrow is None else _quantizable(student)))
     fixed = {
@@ -106,18 +111,18 @@ def estimate(
         read = prompts if prompts.teacher_ids is None else replace(prompts, ids=prompts.teacher_ids)
         readers.append(_Reader(teacher, dtype, read))
         shared = isinstance(config.teacher, StudentTeacher | AdapterOffTeacher)
-        fixed[_TEACHER] = (
+        fixed[TEACHER] = (
             0
             if shared
             else _weight_bytes(
                 teacher,
                 config.teacher.quantization if isinstance(config.teacher, TeacherModel) else None,
-                _BYTES[dtype],
+                BYTES[dtype],
             )
         )
-        always["kept teacher states"] = _BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
+        always["kept teacher states"] = BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
         fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
-        phases.append({"teacher's forward": _BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
+        phases.append({"teacher's forward": BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
     return Estimate(fixed, [always | phase for phase in phases])
 
@@ -130,8 +135,8 @@ def estimate_all(config: RunConfig, built: Mapping[str, PreTrainedModel], prompt
         alone = config.model_copy(update={"teacher": one})
         found.append(estimate(alone, student, student if made else built.get(key), prompts))
     fixed = {part: max(each.fixed.get(part, 0) for each in found) for each in found for part in each.fixed}
-    weights = sum(each.fixed.get(_TEACHER, 0) for each in found)
-    return Estimate({**fixed, _TEACHER: weights}, [phase for each in found for phase in each.phases])
+    weights = sum(each.fixed.get(TEACHER, 0) for each in found)
+    return Estimate({**fixed, TEACHER: weights}, [phase for each in found for phase in each.phases])
 
 
 @dataclass(frozen=True)
@@ -158,17 +163,17 @@ class _Reader:
     def _per_token(self) -> int:
         shape = self.model.config.get_text_config()
         _, key_heads, size = _heads(shape)
-        return int(shape.num_hidden_layers * 2 * key_heads * size * _BYTES[self.dtype])
+        return int(shape.num_hidden_layers * 2 * key_heads * size * BYTES[self.dtype])
 
     @property
     def multiplied(self) -> int:
         """Bytes of the linear layers and the head."""
         head = self.model.get_output_embeddings()
-        return _BYTES[self.dtype] * (_quantizable(self.model) + (0 if head is None else head.weight.numel()))
+        return BYTES[self.dtype] * (_quantizable(self.model) + (0 if head is None else head.weight.numel()))
 
     def read_in(self, rows: int) -> int:
         """Bytes inside one layer while the prompts of all rows go through it."""
-        return rows * self.longest_prompt * _transient(self.model) * _BYTES[self.dtype]
+        return rows * self.longest_prompt * _transient(self.model) * BYTES[self.dtype]
 
 
 def _hidden_size(model: PreTrainedModel) -> int:
@@ -191,7 +196,9 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
 
 def _packed(config: RunConfig, readers: Sequence[_Reader]) -> int:
     """Copies of what is multiplied, on a CPU; see ``skd.sampling.packed``."""
-    if torch.cuda.is_available() or not worth_packing(num_parameters(reader.model) for reader in readers):
+    if torch.cuda.is_available() or config.train.gather == "layer":
+        return 0
+    if not worth_packing(num_parameters(reader.model) for reader in readers):
         return 0
     return min(config.sampling.packed_mb * 10**6, sum(reader.multiplied for reader in readers))
 
@@ -237,7 +244,7 @@ def _micro_batch(config: RunConfig, prompts: Prompts) -> int:
 def _activations(config: RunConfig, student: PreTrainedModel, prompts: Prompts) -> int:
     """What the forward keeps, and the gradients inside the layer that goes backward."""
     shape = student.config.get_text_config()
-    width, longest = _BYTES[config.train.precision], _longest_row(config, prompts)
+    width, longest = BYTES[config.train.precision], _longest_row(config, prompts)
     layer = _layer(student, width, longest if config.student.attention == "eager" else 0)
     layers = int(shape.num_hidden_layers)
     kept = 4 * _hidden_size(student) * layers + layer if config.train.gradient_checkpointing else layer * layers
@@ -300,7 +307,8 @@ def check_memory(part: Part, found: Estimate, machine: Machine) -> None:
         "lower train.micro_batch_tokens or sampling.slots, set train.gradient_checkpointing: true or teacher.dtype: "
         "bfloat16, or take a smaller model"
     )
-    if certain > free:
+    # Shards of one process: more will be started.
+    if certain > free and found.processes != 1:
         text = f"weights and optimiser alone take {size_text(certain)}, and {size_text(free)} of {where} are free"
         part.errors.append(ResourceError(Problem("SKD-M22", "memory", text, remedy)))
     elif found.peak > free:

@@ -186,6 +186,7 @@ def _concluded(
 ) -> Checked:
     """What the run would need, and what it would do."""
     from skd.check.memory import check_memory, estimate_all, num_parameters
+    from skd.check.shards import in_shards, processes
 
     if "student" not in found.built:
         return Checked(parts, None, None, "")
@@ -193,7 +194,10 @@ def _concluded(
     check_disk(memory, config, num_parameters(student, trained=True))
     train = prompts.get("data.train")
     if train is not None:
-        check_memory(memory, estimate_all(config, found.built, train), here)
+        held = estimate_all(config, found.built, train)
+        if config.train.sharding != "none":
+            held = in_shards(held, config, found.built, processes())
+        check_memory(memory, held, here)
         if late := idle_saves(config, len(train)):
             memory.idle.append(late)
     finish(memory)

@@ -46,6 +46,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_flash_attention(config),
         *_scaled_shards(config),
         *_offload(config),
+        *_gathered_layers(config),
         *_compiled_shards(config),
         *_served_teacher(config, full),
         *_rollouts(config, policies),
@@ -243,6 +244,27 @@ def _offload(config: Mapping[Any, Any]) -> list[Contradiction]:
         return []
     text = f"train.offload is true, and train.sharding is {sharding}, whose shards stay on the device"
     return [Contradiction(("train", "offload"), text, "write train.sharding: zero3 or zero2, or leave offload out")]
+
+
+def _gathered_layers(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """What is whole in every process, though no model is to be."""
+    if _get(config, "train", "gather") != "layer":
+        return []
+    key, remedy = ("train", "gather"), "write train.gather: step, or leave it out"
+    if (_get(config, "train", "sharding") or "none") == "none":
+        text = "train.gather is layer, and train.sharding is none, under which every process has whole models"
+        return [Contradiction(key, text, "write train.sharding: fsdp2, or leave gather out")]
+    found = []
+    if _get(config, "teacher", "kind") == "average":
+        found.append("teacher.kind is average, which stays whole")
+    by = _get(config, "teacher", "by")
+    teachers = {f"teacher.by.{name}": one for name, one in by.items()} if isinstance(by, Mapping) else {}
+    for name, model in {"student": config.get("student"), "teacher": config.get("teacher"), **teachers}.items():
+        if _get(model, "quantization") is not None:
+            found.append(f"{name}.quantization is given, whose weights stay whole")
+    if _get(config, "sampling", "rollouts") is not None:
+        found.append("sampling.rollouts is given, for which each process writes a whole model")
+    return [Contradiction(key, f"train.gather is layer, and {text}", remedy) for text in found]
 
 
 def _compiled_shards(config: Mapping[Any, Any]) -> list[Contradiction]:

@@ -81,6 +81,8 @@ class RolloutsConfig(Section):
     """vllm."""
     python: PathText
     """The python of the environment that vLLM is in: it wants other versions of libraries than skd."""
+    transfer: Literal["files", "nccl"] = "files"
+    """How weights get into it: files, or nccl from GPU to GPU, to one of its own, which no one has run yet."""
     max_staleness: Annotated[Integer, AfterValidator(InRange(0, 2**20))] = 0
     """Optimiser steps that the copy may be behind; 0 renews it before every step."""
     gpu_memory: Annotated[Real, AfterValidator(InRange(0, 1, open_low=True))] = 0.3
@@ -153,6 +155,9 @@ class TrainConfig(Section):
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
     """Cut teachers and training into shards, one per process: by torch (fsdp2) or by DeepSpeed (zero3; zero2 leaves the
     student's weights whole)."""
+    gather: Literal["step", "layer"] = "step"
+    """Under a sharding, gather models that sample, judge and validate whole, once a step; or, where no device can hold
+    them, a layer at a time in every forward."""
     offload: Flag = False
     """Keep what zero2 and zero3 cut in the CPU's memory: gradients and moments, under zero3 the weights too."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -2,6 +2,7 @@
 
 from skd.config import RunConfig, ServerTeacher
 from skd.engines.rollouts import Settings, VllmPolicy, VllmWriter, Writers
+from skd.engines.transfer import TRANSFERS
 from skd.engines.transport import Limits
 from skd.engines.vllm import VllmServer
 
@@ -32,5 +33,6 @@ def writers_of(config: RunConfig) -> Writers | None:
             start_seconds=rollouts.start_seconds,
             total_seconds=rollouts.total_seconds,
             gpu_memory=rollouts.gpu_memory,
+            transfer=TRANSFERS[rollouts.transfer],
         )
     )

@@ -51,6 +51,8 @@ class Starting:
     slots: int
     device: torch.device
     gpu_memory: float
+    options: tuple[str, ...] = ()
+    """Further ones of its command line."""
 
     @property
     def socket(self) -> Path:
@@ -82,7 +84,7 @@ class Starting:
         options.append("--no-enable-prefix-caching")
         if self.device.type == "cpu":
             options.append("--enforce-eager")
-        return [self.python, "-m", "vllm.entrypoints.openai.api_server", *options]
+        return [self.python, "-m", "vllm.entrypoints.openai.api_server", *options, *self.options]
 
     def environment(self, ours: Mapping[str, str]) -> dict[str, str]:
         """Of the child: without keys, and without what concerns this process."""

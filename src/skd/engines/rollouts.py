@@ -1,16 +1,17 @@
 """Responses of a model in this process, written by vLLM in another one that holds a copy of its weights.
 
-The copy is renewed after optimiser steps: the weights are written as a model directory, which the running engine reads
-anew (a worker's ``reload_weights``, called over ``/collective_rpc``; read in vLLM 0.32.0). Whether both then hold the
-same model is measured by the log-probs of a fixed probe.
+The copy is renewed after optimiser steps (``skd.engines.transfer``). Whether both then hold the same model is measured
+by the log-probs of a fixed probe.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 
 from skd.engines.answers import Written, scored, written
 from skd.engines.child import NAME, Child, Launch, Starting, ended, launch, new_room, remove, wait_for
+from skd.engines.transfer import Files, Renew, Transfer
 from skd.engines.transport import Call, Limits, Transport
 from skd.engines.vllm import require_version
 from skd.errors import Problem, RemoteError
@@ -59,6 +61,7 @@ class Settings:
     total_seconds: float = 1800.0
     """For all responses of a step, and for a renewal of the weights."""
     gpu_memory: float = 0.3
+    transfer: Transfer = field(default_factory=Files)
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,14 @@ class VllmWriter:
         elif 0 <= key.updates - self.held <= self.settings.max_staleness:
             return self._running
         else:
-            export_for_engine(pair, model, self._running.starting.room / "model")
-            self._running.reload()
+            self._running.renew(pair, model)
         self.held = key.updates
         self.gap = self._running.gap(pair, model)
         return self._running
 
     def _started(self, pair: Pair, longest: int) -> _Running:
-        model, room = self.author.model(pair), new_room()
+        model, transfer = self.author.model(pair), self.settings.transfer
+        device, room = transfer.place(pair.device), new_room()
         starting = Starting(
             python=self.settings.python,
             room=room,
@@ -148,14 +151,22 @@ class VllmWriter:
             # Longer than this step needs, so that a longer prompt of another one seldom starts a new engine.
             context=min(pair.context, 2 * longest),
             slots=self.settings.slots,
-            device=pair.device,
+            device=device,
             gpu_memory=self.settings.gpu_memory,
+            options=transfer.options,
         )
-        export_for_engine(pair, model, room / "model", with_tokenizer=True)
-        running = _Running(starting, self.start(starting), self.settings)
+        try:
+            export_for_engine(pair, model, room / "model", with_tokenizer=True)
+            child = self.start(starting)
+        except BaseException:
+            shutil.rmtree(room, ignore_errors=True)
+            raise
+        running = _Running(starting, child, self.settings)
         try:
             wait_for(running.child, starting, self.settings.start_seconds)
             require_version(running.transport)
+            seconds = self.settings.total_seconds
+            running.renew = transfer.opened(room / "model", pair.device, running.ask, seconds)
         except BaseException:
             running.close()
             raise
@@ -165,25 +176,35 @@ class VllmWriter:
 class _Running:
     """An engine that was started."""
 
+    renew: Renew
+
     def __init__(self, starting: Starting, child: Child, settings: Settings) -> None:
         self.starting, self.child = starting, child
-        limits = Limits(silence=settings.total_seconds, total=settings.total_seconds)
-        self.transport = Transport(f"unix:{starting.socket}", limits, settings.slots, whose="vLLM for the rollouts")
+        self._limits = Limits(silence=settings.total_seconds, total=settings.total_seconds)
+        self.transport = self._transport(settings.slots, self._limits)
         self.close = weakref.finalize(self, remove, child, starting.room)
+
+    def _transport(self, workers: int, limits: Limits) -> Transport:
+        return Transport(f"unix:{self.starting.socket}", limits, workers, whose="vLLM for the rollouts")
 
     def asked(self, calls: Sequence[Call], check: Callable[[], None] | None = None) -> list[Any]:
         """The answers. Raises RemoteError (SKD-V06) with the child's last words where it has ended."""
-        try:
+        with self._last_words():
             return self.transport.all(calls, check)
+
+    def ask(self, call: Call) -> Any:
+        """The answer of a single try, over a connection of its own."""
+        with self._last_words():
+            return self._transport(1, replace(self._limits, tries=1)).one(call)
+
+    @contextmanager
+    def _last_words(self) -> Iterator[None]:
+        try:
+            yield
         except RemoteError as error:
             if (status := self.child.poll()) is not None:
                 raise ended(status, self.starting) from error
             raise
-
-    def reload(self) -> None:
-        """Let the engine read the weights that lie in its directory."""
-        path = str(self.starting.room / "model")
-        self.asked([Call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": path}})])
 
     @torch.no_grad()
     def gap(self, pair: Pair, model: PreTrainedModel) -> float:

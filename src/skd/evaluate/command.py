@@ -43,6 +43,7 @@ class EvaluateOptions:
     comet: str | None = None
     comet_model: str = "Unbabel/wmt22-comet-da"
     evalplus: str | None = None
+    rank_timeout: float = 1800.0
 
 
 def measure(model: str, options: EvaluateOptions) -> None:
@@ -56,7 +57,7 @@ def measure(model: str, options: EvaluateOptions) -> None:
     from skd.evaluate.ranks import Ranks
     from skd.evaluate.run import Decoding, evaluate_tasks
 
-    ranks = Ranks.of_launcher()
+    ranks = Ranks.of_launcher(options.rank_timeout)
     decoding = Decoding(options.temperature, options.seed, options.slots, options.long_prompts)
     comet = None if options.comet is None else Comet(options.comet, options.comet_model)
     timed = options.drafter or options.drafter_before is not None

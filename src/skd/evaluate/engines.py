@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from skd.evaluate.prompts import Decoding, Reader
 from skd.evaluate.workload import Workload
+from skd.faults import point
 from skd.sampling import AcceptAll, Warp, interleave
 from skd.types import Prompts
 
@@ -86,6 +88,7 @@ class Sampler:
             stop_strings=work.stop_strings,
             seed=decoding.seed,
             evidence=False,
+            check=partial(point, "round"),
         )
         rows = zip(rollout.response_ids, rollout.text(), rollout.truncated.tolist(), strict=True)
         return [Response(ids.tolist(), text, cut) for ids, text, cut in rows]

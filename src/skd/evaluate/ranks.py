@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from skd.errors import Problem, RemoteError
+from skd.ranks.meeting import meet, several
+from skd.ranks.peers import Limit, as_one
 
 __all__ = ["Ranks"]
 
-_LOST = re.compile(r"connection|broken pipe|timed out|gloo|nccl", re.IGNORECASE)
-_PATIENCE = timedelta(hours=24)
-"""The others wait while the first one measures against the teacher, by COMET and by EvalPlus, between two tasks."""
+_LIMIT = Limit(1800.0, "--rank-timeout")
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,33 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    limit: Limit = _LIMIT
 
     @classmethod
-    def of_launcher(cls) -> Ranks:
-        """Those that torchrun or accelerate started; a process started by hand is alone."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        from accelerate import PartialState
+    def of_launcher(cls, timeout_seconds: float = _LIMIT.seconds) -> Ranks:
+        """Those that torchrun or accelerate started; a process started by hand is alone.
 
-        # Without a GPU, accelerate takes each process for a run of its own unless it is told.
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-        return cls(int(state.process_index), int(state.num_processes))
+        Raises RemoteError (SKD-P09) when they do not find each other.
+        """
+        if not several():
+            return cls()
+        accelerator = meet()
+        limit = replace(_LIMIT, seconds=timeout_seconds)
+        return cls(int(accelerator.process_index), int(accelerator.num_processes), limit)
+
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Around all that they do together. Raises RemoteError (SKD-P02, SKD-P03) as ``skd.ranks.peers`` does."""
+        if self.size == 1:
+            yield
+            return
+        made = tempfile.mkdtemp(prefix="skd-ranks-") if self.is_main else ""
+        directory = Path(self.gathered([{"directory": made}])[0]["directory"])
+        with as_one(directory, self.limit):
+            yield
+        # Not where one failed: the others read the cause in it.
+        if self.is_main:
+            shutil.rmtree(directory, ignore_errors=True)
 
     @property
     def is_main(self) -> bool:
@@ -58,29 +74,16 @@ class Ranks:
         return list(items[self.rank :: self.size])
 
     def gathered(self, values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """JSON objects of all ranks, in the order of the ranks. All ranks must call it.
-
-        Raises RemoteError (SKD-P02) when another one is gone.
-        """
+        """JSON objects of all ranks, in the order of the ranks. All ranks must call it."""
         if self.size == 1:
             return list(values)
+        from accelerate.utils import gather, pad_across_processes
+
         # As JSON in a tensor: torch's own exchange of objects is pickle.
         text = torch.frombuffer(bytearray(json.dumps(list(values)).encode()), dtype=torch.uint8).to(self.device)
-        try:
-            return _gathered(text)
-        except RuntimeError as error:
-            if not _LOST.search(str(error)):
-                raise
-            found, remedy = "another process of this evaluation is gone", "look at its output; the same command goes on"
-            raise RemoteError(Problem("SKD-P02", f"process {self.rank}", found, remedy)) from error
-
-
-def _gathered(text: torch.Tensor) -> list[dict[str, Any]]:
-    from accelerate.utils import gather, pad_across_processes
-
-    lengths = gather(torch.tensor([len(text)], device=text.device)).tolist()
-    parts = gather(pad_across_processes(text)[None])
-    return [value for part, n in zip(parts, lengths, strict=True) for value in _read(part[:n])]
+        lengths = gather(torch.tensor([len(text)], device=text.device)).tolist()
+        parts = gather(pad_across_processes(text)[None])
+        return [value for part, n in zip(parts, lengths, strict=True) for value in _read(part[:n])]
 
 
 def _read(text: torch.Tensor) -> list[dict[str, Any]]:

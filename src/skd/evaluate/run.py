@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from skd.data.rows import Split
 from skd.evaluate.code import Code, EvalPlus, by_hand, write_samples
 from skd.evaluate.comet import Comet
-from skd.evaluate.engines import Engine, Sampler
+from skd.evaluate.engines import Engine, Response, Sampler
 from skd.evaluate.extra import Drafters, Extra
 from skd.evaluate.grade import open_grader
 from skd.evaluate.progress import progress
@@ -21,6 +22,8 @@ from skd.evaluate.ranks import Ranks
 from skd.evaluate.samples import Sample, Samples
 from skd.evaluate.scores import Finding, Score, item_score
 from skd.evaluate.workload import Choice, Workload, workload
+from skd.faults import point
+from skd.ranks.meeting import require_same
 from skd.text import require_writable, shortened, visible
 from skd.types import Prompts
 from skd.versions import commit, versions
@@ -144,26 +147,61 @@ def evaluate_tasks(
     drafters: what to measure of it as the teacher's draft model (``skd.evaluate.drafter``).
     evalplus: runs the programs of code tasks; without it they are only written.
     ranks: the processes that share the items, all of which call this; the main one alone writes files, and alone
-    measures against the teacher, by COMET and by EvalPlus.
+    measures against the teacher, by COMET and by EvalPlus, once the responses of all tasks are there.
+
+    Raises RemoteError when another of the processes fails, is killed (SKD-P02) or gets stuck (SKD-P03).
     """
     if not ranks.is_main:
         outs, comet, evalplus, show_progress = [None] * len(outs), None, None, False
-    for out in outs:
-        if out is not None:
-            require_writable(out)
     with open_grader() as grader:
-        workloads = [workload(choice, grader) for choice in choices]
-        if comet is not None:
-            comet.require([work for work in workloads if work.task])
-        if evalplus is not None:
-            evalplus.require(workloads)
-        writer, students = _opened(model, teacher if ranks.is_main else None, drafters, engine, decoding, ranks)
-        extra = Extra(comet, evalplus, students, drafters)
-        for work, out in zip(workloads, outs, strict=True):
-            yield _measured(writer, work, out, decoding, extra, show_progress, ranks)
+        with ranks.as_one():
+            for out in outs:
+                if out is not None:
+                    require_writable(out)
+            workloads = [workload(choice, grader) for choice in choices]
+            if comet is not None:
+                comet.require([work for work in workloads if work.task])
+            if evalplus is not None:
+                evalplus.require(workloads)
+            writer, students = _opened(model, teacher if ranks.is_main else None, drafters, engine, decoding, ranks)
+            extra = Extra(comet, evalplus, students, drafters)
+            all_answered: Iterable[_Answered] = (
+                _answered(writer, work, out, decoding, extra, show_progress, ranks)
+                for work, out in zip(workloads, outs, strict=True)
+            )
+            if ranks.size > 1:
+                # Nobody waits for what the main process measures alone.
+                all_answered = list(all_answered)
+        for answered in all_answered:
+            yield answered.result(extra, decoding)
 
 
-def _measured(
+@dataclass(frozen=True)
+class _Answered:
+    """A task whose responses are there and judged."""
+
+    work: Workload
+    samples: Sequence[Sample]
+    seconds: float
+    provenance: dict[str, Any]
+    store: Samples
+    out: Path | None
+
+    def result(self, extra: Extra, decoding: Decoding) -> EvaluationResult:
+        """With all scores; it is written to ``out``."""
+        work = self.work
+        responses = tuple(str(sample["response"]) for sample in self.samples)
+        findings = tuple(dict(sample["finding"]) for sample in self.samples)
+        own, added = work.metric.scores(work.rows, responses, findings), extra.scores(work, responses, decoding)
+        scores = {**added, **own} if isinstance(work.metric, Code) else {**own, **added}
+        result = EvaluationResult(work.name, scores, responses, findings, self.seconds, self.provenance)
+        if self.out is not None and isinstance(work.metric, Code):
+            _keep_programs(self.out.with_suffix(".evalplus.jsonl"), work, responses, extra)
+        self.store.finish([_flat(sample) for sample in self.samples], _summary(result, work.metric.counts(findings)))
+        return result
+
+
+def _answered(
     engine: Engine,
     work: Workload,
     out: Path | None,
@@ -171,7 +209,7 @@ def _measured(
     extra: Extra,
     show_progress: bool,
     ranks: Ranks,
-) -> EvaluationResult:
+) -> _Answered:
     settings = {
         "temperature": decoding.temperature,
         **({"seed": decoding.seed} if decoding.temperature else {}),
@@ -191,19 +229,13 @@ def _measured(
         "versions": versions(*work.metric.packages),
         "commit": commit(),
     }
-    store = Samples(out, {key: provenance[key] for key in ("model", "decoding", "data")})
+    identity = {key: provenance[key] for key in ("model", "decoding", "data")}
+    if ranks.size > 1:
+        require_same({"model, task, data or decoding": json.dumps(identity, default=str), "version": str(versions())})
+    store = Samples(out, identity)
     started = time.perf_counter()
     samples = _samples(engine, work, decoding, store, show_progress, ranks)
-    seconds = time.perf_counter() - started
-    responses = tuple(str(sample["response"]) for sample in samples)
-    findings = tuple(dict(sample["finding"]) for sample in samples)
-    own, added = work.metric.scores(work.rows, responses, findings), extra.scores(work, responses, decoding)
-    scores = {**added, **own} if isinstance(work.metric, Code) else {**own, **added}
-    result = EvaluationResult(work.name, scores, responses, findings, seconds, provenance)
-    if out is not None and isinstance(work.metric, Code):
-        _keep_programs(out.with_suffix(".evalplus.jsonl"), work, responses, extra)
-    store.finish([_flat(sample) for sample in samples], _summary(result, work.metric.counts(findings)))
-    return result
+    return _Answered(work, samples, time.perf_counter() - started, provenance, store, out)
 
 
 def _keep_programs(path: Path, work: Workload, responses: Sequence[str], extra: Extra) -> None:
@@ -236,17 +268,23 @@ def _written(
     engine: Engine, work: Workload, prompts: Prompts, items: Sequence[int], decoding: Decoding
 ) -> list[Sample]:
     return [
-        {
-            "item": item,
-            "prompt": work.rows[item].prompt,
-            "reference": work.rows[item].response,
-            "response": (text := work.cut(response.text)),
-            "ids": response.ids,
-            "truncated": response.truncated,
-            "finding": work.metric.judge(work.rows[item], text),
-        }
+        _judged(work, item, response)
         for item, response in zip(items, engine.write(prompts, work, decoding), strict=True)
     ]
+
+
+def _judged(work: Workload, item: int, response: Response) -> Sample:
+    point("judge")
+    row, text = work.rows[item], work.cut(response.text)
+    return {
+        "item": item,
+        "prompt": row.prompt,
+        "reference": row.response,
+        "response": text,
+        "ids": response.ids,
+        "truncated": response.truncated,
+        "finding": work.metric.judge(row, text),
+    }
 
 
 def _flat(sample: Sample) -> Sample:

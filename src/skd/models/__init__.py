@@ -2,7 +2,7 @@
 
 from skd.models.adapters import Adapters
 from skd.models.export import export_student
-from skd.models.head import body, head_of
+from skd.models.head import body, head_of, layers_of
 from skd.models.own_teacher import AdapterOff, CurrentStudent, MovingAverage, OwnTeacher
 from skd.models.pair import Pair, load_pair
 from skd.models.score import padded_sequences, predicting, score
@@ -17,6 +17,7 @@ __all__ = [
     "body",
     "export_student",
     "head_of",
+    "layers_of",
     "load_pair",
     "padded_sequences",
     "predicting",

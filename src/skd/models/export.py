@@ -45,6 +45,11 @@ def export_for_engine(pair: Pair, model: PreTrainedModel, directory: Path, *, wi
             pair.tokenizer.save_pretrained(beside)
 
 
+def weights_for_engine(pair: Pair, model: PreTrainedModel) -> dict[str, Tensor]:
+    """What ``export_for_engine`` would write, by the model's own names and where it is; tied weights twice."""
+    return _cut(merged(model), pair.vocab_size)
+
+
 def _cut(model: PreTrainedModel, vocab_size: int) -> dict[str, Tensor]:
     """The weights by name, those with a row for each id cut to ``vocab_size`` rows."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())

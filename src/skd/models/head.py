@@ -10,7 +10,7 @@ from skd.errors import ModelError, Problem
 from skd.sampling.cache import context_length
 from skd.types import Head
 
-__all__ = ["body", "check_head", "head_of"]
+__all__ = ["body", "check_head", "head_of", "layers_of"]
 
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -19,6 +19,12 @@ def body(model: PreTrainedModel) -> nn.Module:
     """The part of a model whose forward gives ``last_hidden_state`` [B, T, D], final norm included."""
     inner: nn.Module = model.base_model
     return inner
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The decoder layers of a model, in the order in which they run."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def head_of(model: PreTrainedModel, vocab_size: int) -> Head:

@@ -47,7 +47,8 @@ def score(
     """
     prompts, responses = [len(ids) for ids in prompt_ids], [len(ids) for ids in response_ids]
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for group in micro_batches([p + r for p, r in zip(prompts, responses, strict=True)], token_budget):
+    lengths = [p + r for p, r in zip(prompts, responses, strict=True)]
+    for group in micro_batches(lengths, token_budget, model.device.type):
         ids_BT = padded_sequences([prompt_ids[i] for i in group], [response_ids[i] for i in group], model.device)
         hidden_BTD = body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
         states = predicting(hidden_BTD, [prompts[i] for i in group], [responses[i] for i in group])

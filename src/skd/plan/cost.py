@@ -230,7 +230,7 @@ def _learning(work: Work, prices: Prices) -> Iterator[tuple[Cost, Cost]]:
 def _micro_batches(work: Work) -> Iterator[tuple[int, int, int]]:
     """Rows, longest row, and response tokens of each."""
     lengths = [p + r for p, r in zip(work.prompts, work.responses, strict=True)]
-    for group in micro_batches(lengths, work.micro_batch_tokens):
+    for group in micro_batches(lengths, work.micro_batch_tokens, work.device):
         yield len(group), max(lengths[i] for i in group), sum(work.responses[i] for i in group)
 
 

@@ -142,7 +142,7 @@ def local(layout: Layout) -> Step:
 
 
 def gathered(layout: Layout) -> Step | None:
-    """The teacher in shards, gathered once where it fits whole; otherwise at every look, which skd does not do."""
+    """The teacher in shards, gathered once where it fits whole; otherwise a layer at a time at every look."""
     whole, teacher = local(layout), layout.models.teacher
     if layout.gpus == 1:
         return None

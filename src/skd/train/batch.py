@@ -132,7 +132,9 @@ class StudentLoss(nn.Module):
         """The micro-batch's sum of weight x token loss, with its gradient, and what the logs show of each token."""
         device = batch.input_ids_BT.device
         needs_teacher = self._objective.needs_teacher
-        with torch.autocast(device.type, self._arithmetic, enabled=self._arithmetic != torch.float32):
+        enabled = self._arithmetic != torch.float32
+        # What autocast keeps of each weight until the end is of use to a backward pass alone.
+        with torch.autocast(device.type, self._arithmetic, enabled, cache_enabled=torch.is_grad_enabled()):
             hidden_BTD = body(self.student)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
             return chunked_loss(
                 torch.cat(predicting(hidden_BTD, batch.prompt_lengths, batch.response_lengths)),

@@ -92,6 +92,8 @@ def build_policy(
     writers: the engines that write what one model writes alone; None for the sampler in this process.
     """
     settings = config.sampling
+    # Copies would stay where the layers that they are made of do not.
+    packed_mb = 0 if config.train.gather == "layer" else settings.packed_mb
     sampling = Sampling(
         student_warp=Warp(settings.student.temperature, settings.student.top_p),
         teacher_warp=Warp(settings.teacher.temperature, settings.teacher.top_p),
@@ -102,7 +104,7 @@ def build_policy(
         evidence=evidence,
         student_logp=student_logp,
         kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
-        execution=Compiled() if settings.compile else Eager(settings.packed_mb),
+        execution=Compiled() if settings.compile else Eager(packed_mb),
     )
     return _policy(config.policy, sampling, writers)
 

@@ -18,11 +18,13 @@ from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 
 from skd.config import TrainConfig
-from skd.models import Pair
+from skd.models import Pair, layers_of
+from skd.train.lockstep import GATHERINGS
 from skd.train.optimizer import adamw, set_lr
+from skd.train.pieces import Weights
 from skd.train.spread import MakeLoss, gradients_of, on_main
-from skd.train.tensors import optimizer_tensors, restore_optimizer
-from skd.train.whole import WholeModels
+from skd.train.tensors import checked_weights, optimizer_tensors, restore_optimizer
+from skd.train.whole import Models
 
 __all__ = ["Sharded"]
 
@@ -36,31 +38,36 @@ class Sharded:
     learner: Pair
     module: nn.Module
     optimizer: AdamW
-    models: WholeModels
+    models: Models
     accelerator: Accelerator
     clip_norm: float | None
 
     @classmethod
     def over(cls, pair: Pair, make_loss: MakeLoss, settings: TrainConfig, accelerator: Accelerator) -> Sharded:
         """A sharded copy of the pair's student learns."""
-        models = WholeModels(pair)
+        models = GATHERINGS[settings.gather](pair, accelerator.device)
         student = copy.deepcopy(pair.student)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        units = set(student._no_split_modules or ())
-        for layer in [module for module in student.modules() if type(module).__name__ in units]:
+        for layer in layers_of(student):
             fully_shard(layer, mesh=mesh)
         learner = replace(pair, student=student)
         # The loss is the root, so that embeddings and head are gathered for as long as body, head and loss run.
         loss = make_loss(learner)
         fully_shard(loss, mesh=mesh)
-        models.empty()
+        models.pieces.empty()
         return cls(pair, learner, loss, adamw(student, settings), models, accelerator, settings.clip_norm)
 
-    def whole(self) -> AbstractContextManager[None]:
-        """One weight is gathered after the other."""
-        return self.models.visit(
-            lambda: ((name, _full(weight.detach())) for name, weight in self.learner.student.named_parameters())
-        )
+    def visit(self) -> AbstractContextManager[None]:
+        """As ``train.gather`` says."""
+        return self.models.visit(self._weights())
+
+    def read_by_main(self) -> AbstractContextManager[None]:
+        """In the host's memory."""
+        return self.models.pieces.read_by_main(self._weights())
+
+    def _weights(self) -> Weights:
+        shards = dict(self.learner.student.named_parameters())
+        return lambda name, dtype: _full(shards[name].detach().to(dtype))
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
         """Every backward sums: gradients that wait for others would have to be kept whole."""
@@ -88,7 +95,7 @@ class Sharded:
         set_lr(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.models.follow(self.whole)
+        self.models.pieces.follow(self.visit)
 
     def moments(self) -> dict[str, Tensor]:
         """Gathered."""
@@ -96,11 +103,10 @@ class Sharded:
         return on_main(((name, _full(tensor)) for name, tensor in tensors.items()), self.accelerator)
 
     @torch.no_grad()
-    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
+    def reloaded(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], source: Path) -> None:
         """Each process takes its shards."""
-        whole = dict(self.pair.student.named_parameters())
-        for name, parameter in self.learner.student.named_parameters():
-            parameter.copy_(_like(whole[name], parameter))
+        for parameter, weight in checked_weights(self.learner.student, weights, source):
+            parameter.copy_(_like(weight, parameter))
         restore_optimizer(self.optimizer, self.learner.student, moments, source, _like)
 
 

@@ -21,6 +21,8 @@ from skd.faults import point
 from skd.files import write_atomic
 from skd.hub import push
 from skd.models import Pair, export_student
+from skd.ranks.meeting import meet, require_same
+from skd.ranks.peers import Limit, as_one
 from skd.recorded import as_recorded, fingerprint, other_models, other_rows, with_seed
 from skd.train.account import card_of
 from skd.train.checkpoint import TrainState, disk_faults, load, name_best, read_state, require_space, save
@@ -28,9 +30,7 @@ from skd.train.directory import remove_stale
 from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
-from skd.train.meeting import meet, require_same
 from skd.train.origin import record_start
-from skd.train.peers import as_one
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
@@ -41,7 +41,6 @@ from skd.train.step import StepReport, train_step
 from skd.train.tensors import (
     average_tensors,
     restore_average,
-    restore_student,
     student_tensors,
 )
 from skd.train.trace import Trace
@@ -127,8 +126,9 @@ def train(
     for warning in checked.warnings:
         shown.say(warning)
     lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
-    with as_one(accelerator, run_dir, settings.rank_timeout_seconds) as begin, lock, StopSignal() as stop:
-        require_same(accelerator, {"config": dump_config(config), "versions": str(versions())})
+    limit = Limit(settings.rank_timeout_seconds, "train.rank_timeout_seconds")
+    with as_one(run_dir, limit) as begin, lock, StopSignal() as stop:
+        require_same({"config": dump_config(config), "versions": str(versions())})
         point("start")
         config = _with_seed(config, accelerator, shown)
         checkpoint = find_start(run_dir, config, resume, shown.say, allow)
@@ -138,7 +138,7 @@ def train(
         # With several processes one of them must not leave in the middle of a step: the others would wait for it.
         run = replace(run, check=stop.check if run.world_size == 1 else in_a_round)
         state = _restored(run, checkpoint) if checkpoint else _first_state(run)
-        require_same(accelerator, {"training set": state.data_fingerprint, "checkpoint": str(state.step)})
+        require_same({"training set": state.data_fingerprint, "checkpoint": str(state.step)})
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
         _make_ready(run, state, shown)
@@ -227,7 +227,7 @@ def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog
     """The state after a validation. The last one of a run is not interrupted: there is no later step to do it in."""
     last = state.step == run.total_steps
     asked = replace(run, check=None) if last and run.world_size == 1 else run
-    with run.spread.whole():
+    with run.spread.visit():
         scores = validate(asked, state.step, log) | _measured(run, measure)
     log.validation(state.step, scores)
     state = replace(state, validation_pending=False)
@@ -237,8 +237,8 @@ def _validated(run: Run, state: TrainState, measure: Measure | None, log: RunLog
 
 
 def _mark(run: Run) -> int:
-    with run.spread.whole():
-        return weights_mark(run.pair.student)
+    with run.spread.read_by_main():
+        return weights_mark(run.pair.student) if run.is_main else 0
 
 
 def _measured(run: Run, measure: Measure | None) -> dict[str, float | int | None]:
@@ -290,11 +290,7 @@ def _restored(run: Run, checkpoint: Path) -> TrainState:
     if error := other_models(checkpoint, state.provenance, now.provenance):
         raise error
     _require_same_rows(checkpoint, run.prompts)
-    with run.spread.whole():
-        restore_student(run.pair.student, weights, checkpoint)
-        moments = restore_average(run.pair, moments, checkpoint)
-        run.spread.reloaded(moments, checkpoint)
-        run.pair.sync()
+    run.spread.reloaded(weights, restore_average(run.pair, moments, checkpoint), checkpoint)
     if state.loss_scale:
         run.scaler.load_state_dict(state.loss_scale)
     if run.is_main:
@@ -348,7 +344,7 @@ def _record(run: Run, step: int, report: StepReport, log: RunLog, shown: Display
 def _save(run: Run, state: TrainState, log: RunLog, shown: Display) -> None:
     log.sync()
     moments = run.spread.moments()
-    with run.spread.whole():
+    with run.spread.read_by_main():
         if run.is_main:
             weights = student_tensors(run.pair.student)
             moments |= average_tensors(run.pair)
@@ -361,7 +357,7 @@ def _finished(run: Run, state: TrainState, shown: Display, *, new: bool) -> Trai
     """Export the student, unless an earlier run already did, push it where that is asked for, and say so."""
     student_dir = run.run_dir / "student"
     point("export")
-    with run.spread.whole():
+    with run.spread.read_by_main():
         if run.is_main and (new or not student_dir.is_dir()):
             with disk_faults(run.run_dir, "the student, which is trained and saved,"):
                 export_student(run.pair, student_dir, card_of(run, state))

@@ -1,6 +1,7 @@
 """A step that is not finite: refused before the update, and written down so that it can be taken again.
 
-    run_dir/nonfinite-step-N.json           loss, gradient norm, the parameters with a bad gradient, the responses
+    run_dir/nonfinite-step-N.json           loss, gradient norm, the parameters with a bad gradient, the responses;
+                                            of other processes than the main one in nonfinite-step-N-rank-R.json
     run_dir/nonfinite-step-N.safetensors    the student's weights before the step
 
 ``skd.train.step.redo_step`` takes the step once more from the two.
@@ -20,7 +21,7 @@ from torch import Tensor
 from skd.errors import NumericsError, Problem
 from skd.files import write_atomic, write_safetensors
 from skd.train.run import Run
-from skd.train.tensors import average_tensors, restore_average, restore_student, student_tensors
+from skd.train.tensors import average_tensors, restore_average, student_tensors
 from skd.types import Rollout
 
 __all__ = ["refuse_nonfinite", "restored_dump", "write_dump", "write_dump_of"]
@@ -45,21 +46,27 @@ def write_dump_of(run: Run, step: int, loss: float | int | None, grad_norm: floa
     """``write_dump`` into the run's directory; returns where it is."""
     path = run.run_dir / f"nonfinite-step-{step}{'' if run.is_main else f'-rank-{run.rank}'}.json"
     # Without a disk there is no dump, but the cause is still this one.
-    with run.spread.whole(), suppress(OSError):
+    with run.spread.read_by_main(), suppress(OSError):
         write_dump(run, path, step, loss, grad_norm, rollout)
     return path
 
 
 def write_dump(run: Run, path: Path, step: int, loss: float | int | None, grad_norm: float, rollout: Rollout) -> None:
-    """Write the responses to ``path`` and the student's weights, which are whole, beside it. Raises OSError."""
+    """Write the responses to ``path``; the main process writes the student's weights beside it. Raises OSError."""
     parameters = [name for name, gradient in run.spread.gradients() if not torch.isfinite(gradient).all()]
     found = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "parameters": parameters}
     found |= {"loss_scale": run.scaler.state_dict()}
     responses = [_response(rollout, row) for row in range(len(rollout))]
     write_atomic(path, json.dumps({**found, "responses": responses}) + "\n")
-    weights = path.with_suffix(".safetensors")
-    weights.unlink(missing_ok=True)
-    write_safetensors(weights, student_tensors(run.pair.student) | average_tensors(run.pair))
+    if run.is_main:
+        weights = _weights_beside(path, step)
+        weights.unlink(missing_ok=True)
+        write_safetensors(weights, student_tensors(run.pair.student) | average_tensors(run.pair))
+
+
+def _weights_beside(path: Path, step: int) -> Path:
+    """The file that the dumps of all ranks share."""
+    return path.with_name(f"nonfinite-step-{step}.safetensors")
 
 
 def _response(rollout: Rollout, row: int) -> dict[str, Any]:
@@ -85,8 +92,8 @@ def restored_dump(run: Run, path: Path) -> tuple[int, Rollout]:
     from safetensors.torch import load_file
 
     found = json.loads(path.read_text(encoding="utf-8"))
-    weights = load_file(path.with_suffix(".safetensors"))
-    restore_student(run.pair.student, restore_average(run.pair, weights, path), path)
+    weights = load_file(_weights_beside(path, int(found["step"])))
+    run.spread.reloaded(restore_average(run.pair, weights, path), {}, path)
     if found.get("loss_scale"):
         run.scaler.load_state_dict(found["loss_scale"])
     rows = found["responses"]

@@ -121,9 +121,10 @@ class Run:
         return engine.score(prompts, responses, self.config.train.micro_batch_tokens)
 
     def recomputing(self) -> AbstractContextManager[None]:
-        """Around the gradients of a step: the teacher is whole where ``evidence`` will ask it."""
+        """Around ``evidence`` in the gradients of a step, where it asks the teacher, and around all of them, so that
+        models that are whole stay so."""
         asked = self.objective.needs_teacher and self.config.sampling.evidence == "recompute"
-        return self.spread.whole() if asked else nullcontext()
+        return self.spread.visit() if asked else nullcontext()
 
     def progress(self, step: int) -> float:
         """Share of the training done at optimiser step ``step``: 0 at the first, 1 at the last."""

@@ -187,7 +187,8 @@ def _load(config: RunConfig, accelerator: Accelerator) -> Pair:
         student_quantization=student.quantization,
         teacher_quantization=None if model is None else model.quantization,
         adapters=Adapters.of(student.lora, config.train.known_seed),
-        device=accelerator.device,
+        # Where no device need hold a model whole, it is cut in the host's memory.
+        device="cpu" if config.train.gather == "layer" else accelerator.device,
     )
 
 

@@ -1,7 +1,8 @@
 """How a run is spread over processes: whole in each (here), or in shards (``skd.train.fsdp``, ``skd.train.zero``).
 
-Sampling, validation, checkpoints and the export read ``pair.student``, inside ``whole``. What the optimiser updates is
-``learner.student``: the same model, or one whose weights, gradients and moments are cut into shards.
+Sampling and validation run ``pair.student``, inside ``visit``; checkpoints and the export read it, inside
+``read_by_main``. What the optimiser updates is ``learner.student``: the same model, or one whose weights, gradients and
+moments are cut into shards.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from skd.config import TrainConfig
 from skd.models import Pair
 from skd.train.batch import StudentLoss
 from skd.train.optimizer import adamw, set_lr
-from skd.train.tensors import optimizer_tensors, restore_optimizer
+from skd.train.tensors import optimizer_tensors, restore_optimizer, restore_student
 
 __all__ = ["MakeLoss", "Replicated", "Spread", "gradients_of", "on_main"]
 
@@ -47,8 +48,15 @@ class Spread(Protocol):
         """Of the learner's student, or of its shards in this process."""
         ...
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Inside, the student and the teacher of the run's pair are whole and up to date in every process."""
+    def visit(self) -> AbstractContextManager[None]:
+        """Inside, each process can run the models of the run's pair, which are up to date, as often as it likes.
+
+        Processes meet at its end, and exchange nothing else before that; a visit inside another is such an end, too.
+        """
+        ...
+
+    def read_by_main(self) -> AbstractContextManager[None]:
+        """Inside, the main process can read the weights of the run's student."""
         ...
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
@@ -78,8 +86,8 @@ class Spread(Protocol):
         """
         ...
 
-    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
-        """Take over the weights of the pair's student, inside ``whole``, and ``moments``. Raises CheckpointError."""
+    def reloaded(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], source: Path) -> None:
+        """Take over the trained weights of a student and the optimiser's state. Raises CheckpointError."""
         ...
 
 
@@ -99,8 +107,12 @@ class Replicated:
         module = accelerator.prepare_model(make_loss(pair))
         return cls(pair, module, adamw(pair.student, settings), accelerator, settings.clip_norm)
 
-    def whole(self) -> AbstractContextManager[None]:
-        """They always are."""
+    def visit(self) -> AbstractContextManager[None]:
+        """They always can be run."""
+        return nullcontext()
+
+    def read_by_main(self) -> AbstractContextManager[None]:
+        """They always can be read."""
         return nullcontext()
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
@@ -133,8 +145,10 @@ class Replicated:
         """As they are."""
         return optimizer_tensors(self.optimizer, self.learner.student)
 
-    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
-        """The weights are there."""
+    def reloaded(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], source: Path) -> None:
+        """In place."""
+        restore_student(self.learner.student, weights, source)
+        self.learner.sync()
         restore_optimizer(self.optimizer, self.learner.student, moments, source)
 
 

@@ -121,10 +121,11 @@ def _update(run: Run, lr: float, grad_norm: float, overflow: bool) -> dict[str, 
 def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dict[str, float | int | None], float]:
     """Put the gradients of a step's responses into the student; returns the metrics, and the gradients' norm."""
     settings = run.config.train
-    weights, total_weight = run.token_weights(rollout)
+    with run.recomputing():
+        weights, total_weight = run.token_weights(rollout)
     # Nothing to learn from (every response empty) is a step with gradient zero, not a division by zero.
     total_weight = run.total([total_weight])[0] or 1.0
-    batches = row_batches(rollout, settings.micro_batch_tokens)
+    batches = row_batches(rollout, settings.micro_batch_tokens, run.accelerator.device.type)
     count = run.largest(max(len(batches), 1))
     sums = _Sums()
     run.optimizer.zero_grad(set_to_none=True)
@@ -132,7 +133,8 @@ def _gradients(run: Run, step: int, rollout: Rollout, clock: Clock) -> tuple[dic
         for index in range(count):
             rows = batches[index] if index < len(batches) else []
             clock.lap("data")
-            evidence = run.evidence(rollout, rows)
+            with run.recomputing():
+                evidence = run.evidence(rollout, rows)
             clock.lap("evidence")
             batch = collate(rollout, rows, weights, evidence, run.progress(step), run.accelerator.device)
             torch.manual_seed(_dropout_seed(settings.known_seed, step, index, run.rank))
@@ -157,10 +159,9 @@ def redo_step(run: Run, dump: Path) -> tuple[float, float]:
     gradients, to look at. No update is made. The bits are those of the step unless the sampler kept the teacher's
     evidence: that is computed again, which rounds otherwise.
     """
-    with run.spread.whole():
-        step, rollout = restored_dump(run, dump)
-        scale = run.scaler.state_dict()
-        run.spread.reloaded({}, dump)
+    step, rollout = restored_dump(run, dump)
+    scale = run.scaler.state_dict()
+    with run.spread.visit():
         metrics, grad_norm = _gradients(run, step, rollout, Clock(run.accelerator.device))
     if scale:
         # Otherwise the scaler would not divide a second time.
@@ -178,7 +179,7 @@ def roll_out_step(run: Run, step: int) -> tuple[Rollout, list[int], list[int]]:
     prompts = run.prompts.select(rows)
     key = RolloutKey(settings.known_seed, epochs[run.rank :: run.world_size], run.progress(step), run.check, step)
     sizes = dict(zip(prompts.sample_ids, map(len, prompts.ids), strict=True))
-    with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.whole():
+    with run.interruptible(), memory_faults(step, "responses are sampled", sizes), run.spread.visit():
         rollout = rolled_out(run.policy, run.pair, run.shard(prompts), key)
     point("rollout")
     return rollout, epochs, list(prompts.sample_ids)
@@ -192,14 +193,14 @@ def _sizes(rollout: Rollout) -> dict[int, int]:
     return sizes
 
 
-def row_batches(rollout: Rollout, token_budget: int) -> list[list[int]]:
+def row_batches(rollout: Rollout, token_budget: int, device: str) -> list[list[int]]:
     """Rows of the responses that have tokens, in micro-batches of at most ``token_budget`` padded tokens, each of one
     teacher."""
     batches = []
     for _, rows in by_route(rollout.routes, len(rollout)):
         rows = [row for row in rows if len(rollout.response_ids[row])]
         lengths = [len(rollout.prompt_ids[row]) + len(rollout.response_ids[row]) for row in rows]
-        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget)]
+        batches += [[rows[i] for i in group] for group in micro_batches(lengths, token_budget, device)]
     return batches
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from skd.models import Pair
 __all__ = [
     "average_tensors",
     "checked_moments",
+    "checked_weights",
     "optimizer_tensors",
     "restore_average",
     "restore_optimizer",
@@ -33,19 +34,33 @@ def student_tensors(student: nn.Module) -> dict[str, Tensor]:
 
 def restore_student(student: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Copy saved weights into the model. Raises CheckpointError (SKD-K05) unless names and shapes are the model's."""
-    _restore(_trained(student), tensors, source)
+    _copy(checked_weights(student, tensors, source))
+
+
+def checked_weights(
+    student: nn.Module, tensors: Mapping[str, Tensor], source: Path
+) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each trained parameter with its saved weight; raises as ``restore_student`` does."""
+    return _checked(_trained(student), tensors, source)
 
 
 def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
 
 
-def _restore(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path) -> None:
+def _checked(
+    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+) -> list[tuple[nn.Parameter, Tensor]]:
     _require_same(set(tensors), set(parameters), source, "weights")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            _require_shape(name, tensors[name], parameter, source)
-            parameter.copy_(tensors[name])
+    for name, parameter in parameters.items():
+        _require_shape(name, tensors[name], parameter, source)
+    return [(parameter, tensors[name]) for name, parameter in parameters.items()]
+
+
+@torch.no_grad()
+def _copy(pairs: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+    for parameter, tensor in pairs:
+        parameter.copy_(tensor)
 
 
 def average_tensors(pair: Pair) -> dict[str, Tensor]:
@@ -65,7 +80,7 @@ def restore_average(pair: Pair, tensors: Mapping[str, Tensor], source: Path) -> 
     """Put a saved average back, if there is one; returns the tensors that are not its own. Raises CheckpointError."""
     saved = {name.removeprefix(_AVERAGE): tensors[name] for name in tensors if name.startswith(_AVERAGE)}
     if average_tensors(pair):
-        _restore(_averaged(pair), saved, source)
+        _copy(_checked(_averaged(pair), saved, source))
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_AVERAGE)}
 
 

@@ -31,23 +31,24 @@ VIEWED_CANDIDATES = 5
 def validate(run: Run, step: int, log: RunLog) -> dict[str, float | int | None]:
     """Loss, acceptance and replaced share under the run's policy and objective, over all ranks.
 
-    Called where the models are whole. Logs the token view of the first 16 prompts of the main rank's share. Raises
-    Interrupted when a signal arrives.
+    Called inside a visit. Logs the token view of the first 16 prompts of the main rank's share. Raises Interrupted
+    when a signal arrives.
     """
     assert run.validation is not None
     point("validate")
     prompts = run.shard(run.validation)
     # Schedules and stages as they will be at the end: so that the losses of all validations compare.
     key = RolloutKey(run.config.train.known_seed, [VALIDATION_EPOCH] * len(prompts), 1.0, run.check, step)
-    with run.interruptible():
+    with run.interruptible(), run.spread.visit():
         rollout = rolled_out(run.policy, run.pair, prompts, key)
-    weights, total_weight = run.token_weights(rollout)
     loss = 0.0
-    for rows in row_batches(rollout, run.config.train.micro_batch_tokens):
-        batch = collate(rollout, rows, weights, run.evidence(rollout, rows), 1.0, run.accelerator.device)
-        loss += run.loss(batch).loss.item()
-    if run.is_main:
-        log.tokens(step, token_view(run, rollout, step))
+    with run.spread.visit():
+        weights, total_weight = run.token_weights(rollout)
+        for rows in row_batches(rollout, run.config.train.micro_batch_tokens, run.accelerator.device.type):
+            batch = collate(rollout, rows, weights, run.evidence(rollout, rows), 1.0, run.accelerator.device)
+            loss += run.loss(batch).loss.item()
+        if run.is_main:
+            log.tokens(step, token_view(run, rollout, step))
     return _metrics(run, rollout, loss, total_weight)
 
 

@@ -18,10 +18,12 @@ from torch.optim import AdamW
 from skd.config import TrainConfig
 from skd.models import Pair
 from skd.train.batch import no_responses
+from skd.train.lockstep import GATHERINGS
 from skd.train.optimizer import adamw, set_lr
+from skd.train.pieces import Weights
 from skd.train.spread import MakeLoss, on_main
-from skd.train.tensors import checked_moments
-from skd.train.whole import WholeModels
+from skd.train.tensors import checked_moments, checked_weights
+from skd.train.whole import Models
 
 __all__ = ["Zero"]
 
@@ -44,7 +46,7 @@ class Zero:
     module: nn.Module
     """DeepSpeed's engine."""
     optimizer: AdamW
-    models: WholeModels
+    models: Models
     accelerator: Accelerator
 
     @classmethod
@@ -55,7 +57,7 @@ class Zero:
             os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed
 
-        models = WholeModels(pair)
+        models = GATHERINGS[settings.gather](pair, accelerator.device)
         student = copy.deepcopy(pair.student)
         learner = replace(pair, student=student)
         optimizer = adamw(student, settings)
@@ -64,7 +66,7 @@ class Zero:
         )
         if settings.sharding == "zero2":
             _start_state(optimizer)
-        models.empty()
+        models.pieces.empty()
         return cls(pair, learner, engine, optimizer, models, accelerator)
 
     @property
@@ -72,17 +74,24 @@ class Zero:
         """The module, as what it is: DeepSpeed has no types."""
         return self.module
 
-    def whole(self) -> AbstractContextManager[None]:
-        """One weight is gathered after the other."""
-        return self.models.visit(self._weights)
+    def visit(self) -> AbstractContextManager[None]:
+        """As ``train.gather`` says."""
+        return self.models.visit(self._weights())
 
-    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+    def read_by_main(self) -> AbstractContextManager[None]:
+        """In the host's memory."""
+        return self.models.pieces.read_by_main(self._weights())
+
+    def _weights(self) -> Weights:
         import deepspeed
 
-        for name, parameter in self.learner.student.named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter]):
-                whole = parameter.detach().clone()
-            yield name, whole
+        parameters = dict(self.learner.student.named_parameters())
+
+        def gathered(name: str, dtype: torch.dtype) -> Tensor:
+            with deepspeed.zero.GatheredParameters([parameters[name]]):
+                return parameters[name].detach().to(dtype, copy=True)
+
+        return gathered
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[object]:
         """Every backward sums; after the last one the sum is final."""
@@ -108,7 +117,7 @@ class Zero:
         """DeepSpeed clips, as torch does."""
         set_lr(self.optimizer, lr)
         self.engine.step()
-        self.models.follow(self.whole)
+        self.models.pieces.follow(self.visit)
 
     def moments(self) -> dict[str, Tensor]:
         """Gathered."""
@@ -127,11 +136,12 @@ class Zero:
                 yield f"{slot}.{name}", safe_get_full_optimizer_state(parameter, slot)
 
     @torch.no_grad()
-    def reloaded(self, moments: Mapping[str, Tensor], source: Path) -> None:
+    def reloaded(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], source: Path) -> None:
         """Each process takes its shards."""
         whole, trained = dict(self.pair.student.named_parameters()), dict(self._trained())
+        checked_weights(self.pair.student, weights, source)
         for name, parameter in trained.items():
-            _put(parameter, whole[name])
+            _put(parameter, weights[name].to(self.accelerator.device))
         self._make_state()
         for name, saved in checked_moments(whole, moments, source):
             for slot in _SLOTS:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from skd.errors import ConfigError, RemoteError
-from skd.train import meeting
+from skd.ranks import meeting
 from tests.train.test_ranks import as_ranks
 
 
@@ -14,9 +14,9 @@ def test_processes_that_were_started_for_other_things_are_told_apart(tmp_path):
     def work(rank):
         facts = {"config": "same", "training set": f"of {rank % 2}", "checkpoint": f"{rank == 2}"}
         accelerator = meeting.meet(cpu=True)
-        meeting.require_same(accelerator, {"config": "same"})
+        meeting.require_same({"config": "same"})
         with pytest.raises(ConfigError) as caught:
-            meeting.require_same(accelerator, facts)
+            meeting.require_same(facts)
         accelerator.wait_for_everyone()
         (tmp_path / str(rank)).write_text(str(caught.value))
 
@@ -70,5 +70,5 @@ def test_nobody_at_the_address_is_said(tmp_path, monkeypatch):
 def test_a_process_started_by_hand_is_alone():
     assert not meeting.several()
     accelerator = meeting.meet(cpu=True)
-    meeting.require_same(accelerator, {"config": "any"})
+    meeting.require_same({"config": "any"})
     assert accelerator.num_processes == 1

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from skd.train.beats import Beat, Lateness, place_of
+from skd.ranks.beats import Beat, Lateness, place_of
 from tests.train.test_ranks import as_ranks
 
 
@@ -81,8 +81,8 @@ def test_collectives_are_counted_when_they_begin():
     def work(rank):
         import torch.distributed
 
-        from skd.train.beats import collectives
-        from skd.train.meeting import meet
+        from skd.ranks.beats import collectives
+        from skd.ranks.meeting import meet
 
         accelerator = meet(cpu=True)
         before = collectives()

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate import Accelerator, PartialState
+from accelerate.utils import InitProcessGroupKwargs, gather
 from torch.distributed import distributed_c10d
 
 from skd.errors import ConfigError, Problem, RemoteError
@@ -35,7 +35,7 @@ def meet(*, cpu: bool = False) -> Accelerator:
         accelerator = Accelerator(mixed_precision="no", cpu=cpu, kwargs_handlers=[waiting])
     except (RuntimeError, ValueError, OSError) as error:
         raise _apart(error) from error
-    # From here on ``skd.train.peers`` knows a process that is stuck from one that has more to do than the others.
+    # From here on ``skd.ranks.peers`` knows a process that is stuck from one that has more to do than the others.
     distributed_c10d._set_pg_timeout(_WITHOUT_LIMIT)
     return accelerator
 
@@ -55,12 +55,12 @@ def _apart(error: Exception) -> RemoteError:
     return RemoteError(Problem("SKD-P09", f"rank {rank}", found, remedy))
 
 
-def require_same(accelerator: Accelerator, facts: Mapping[str, str]) -> None:
+def require_same(facts: Mapping[str, str]) -> None:
     """Every process must call it with the same names. Raises ConfigError (SKD-P07) for facts that differ."""
-    if accelerator.num_processes == 1:
+    if not several():
         return
     mine = [int.from_bytes(hashlib.blake2b(fact.encode(), digest_size=7).digest(), "big") for fact in facts.values()]
-    everyone = accelerator.gather(torch.tensor([mine], device=accelerator.device))
+    everyone = gather(torch.tensor([mine], device=PartialState().device))
     differing = (everyone != everyone[0]).tolist()
     problems = [
         Problem("SKD-P07", f"rank {rank}", f"another {name} than rank 0", "start all processes with the same")

@@ -1,7 +1,7 @@
-"""Several processes of one run: when one ends or gets stuck, the others say which one and why, and end as well.
+"""Several processes that do one thing: when one ends or gets stuck, the others say which one and why, and end as well.
 
-The first process that fails leaves one line in ``.first-cause`` of the run directory. One that is killed leaves
-nothing; one that is stuck is known by its beats (``skd.train.beats``). Both are noticed wherever the others are, also
+The first process that fails leaves one line in ``.first-cause`` of a directory of theirs. One that is killed leaves
+nothing; one that is stuck is known by its beats (``skd.ranks.beats``). Both are noticed wherever the others are, also
 outside of a collective.
 """
 
@@ -17,19 +17,20 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from accelerate import Accelerator
+from accelerate import PartialState
 
 from skd.config.credentials import hidden
 from skd.errors import Problem, RemoteError
 from skd.faults import hooked
 from skd.files import write_atomic
+from skd.ranks.beats import Beat, Exchange, Lateness, State, collectives, machine, place_of
 from skd.text import visible
-from skd.train.beats import Beat, Exchange, Lateness, State, collectives, machine, place_of
 
-__all__ = ["as_one"]
+__all__ = ["Limit", "as_one"]
 
 CAUSE_FILE = ".first-cause"
 PATIENCE_SECONDS = 2.0
@@ -41,25 +42,35 @@ _LOST = re.compile(r"connection (closed|reset|refused|was)|broken pipe|timed out
 _REMEDY = "look at its output and at the memory of its machine, and resume with the same command"
 
 
-@contextmanager
-def as_one(accelerator: Accelerator, run_dir: Path, limit: float) -> Iterator[Callable[[int], None]]:
-    """Around all that the processes of a run do together; gives a function that is to be told of each step begun.
+@dataclass(frozen=True)
+class Limit:
+    """How long a process that others wait for may make no progress until it counts as stuck."""
 
-    ``limit``: seconds without progress after which a process counts as stuck.
+    seconds: float
+    setting: str
+    """Where the user sets it."""
+
+
+@contextmanager
+def as_one(directory: Path, limit: Limit) -> Iterator[Callable[[int], None]]:
+    """Around all that processes which have met do together; gives a function that is to be told of each step begun.
+
+    ``directory``: the same for all on one machine, and if it can be, on all.
 
     Raises RemoteError (SKD-P02: another process is lost; SKD-P03: one is stuck). Where no exception gets through, the
     process ends with the same message and exit code.
     """
-    if accelerator.num_processes == 1:
+    state = PartialState()
+    if state.num_processes == 1:
         yield lambda step: None
         return
-    cause, rank = run_dir / CAUSE_FILE, int(accelerator.process_index)
-    peers = Peers(rank, int(accelerator.num_processes), cause, limit)
+    cause, rank = directory / CAUSE_FILE, int(state.process_index)
+    peers = Peers(rank, int(state.num_processes), cause, limit)
     try:
-        if accelerator.is_main_process:
+        if state.is_main_process:
             cause.unlink(missing_ok=True)
         peers.exchange.tell()
-        accelerator.wait_for_everyone()
+        state.wait_for_everyone()
         with peers, hooked(peers.reached):
             yield peers.begin
     except _Ended as ended:
@@ -84,7 +95,7 @@ class _Ended(Exception):
 class Peers:
     """Watches the other processes from a thread of its own."""
 
-    def __init__(self, rank: int, size: int, cause: Path, limit: float) -> None:
+    def __init__(self, rank: int, size: int, cause: Path, limit: Limit) -> None:
         self._rank, self._cause, self._limit = rank, cause, limit
         self._machine, self._main = machine(), threading.get_ident()
         self._points = self._step = 0
@@ -143,7 +154,7 @@ class Peers:
             if self._lost_for_certain():
                 self._end(_lost(self._cause, self._rank, self.gone), [])
                 return
-            if ranks := self._late(self._limit):
+            if ranks := self._late(self._limit.seconds):
                 error = self._stuck(beats, ranks)
                 _leave(self._cause, self._rank, error)
                 self._end(error, ranks)
@@ -188,17 +199,17 @@ class Peers:
         return self._lateness.late(now, seconds)
 
     def _stuck(self, beats: dict[int, Beat], ranks: Collection[int]) -> RemoteError:
-        found = f"{_named(beats, ranks)} made no progress for {self._limit:g} s (train.rank_timeout_seconds)"
+        found = f"{_named(beats, ranks)} made no progress for {self._limit.seconds:g} s ({self._limit.setting})"
         if self._rank not in ranks:
             found += f"; this process was at {beats[self._rank]}"
         return RemoteError(Problem("SKD-P03", f"rank {self._rank}", found, _REMEDY))
 
     def _warn(self, beats: dict[int, Beat]) -> None:
         """Say, once, that half of the limit is over."""
-        ranks = self._late(self._limit / 2) if self._rank == 0 else []
+        ranks = self._late(self._limit.seconds / 2) if self._rank == 0 else []
         if ranks and ranks != self._warned:
-            found = f"{_named(beats, ranks)} made no progress for {self._limit / 2:g} s"
-            remedy = f"the run ends after {self._limit:g} s, which is train.rank_timeout_seconds"
+            found = f"{_named(beats, ranks)} made no progress for {self._limit.seconds / 2:g} s"
+            remedy = f"the run ends after {self._limit.seconds:g} s, which is {self._limit.setting}"
             _tell(Problem("SKD-P05", f"rank {self._rank}", found, remedy).line("warning"))
         self._warned = ranks
 

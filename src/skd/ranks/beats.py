@@ -22,7 +22,7 @@ __all__ = ["Beat", "Exchange", "Lateness", "collectives", "machine", "place_of"]
 
 State = Literal["working", "left", "failed"]
 _PACKAGE = Path(__file__).parents[1]
-_WATCHING = ("faults.py", "train/peers.py", "train/beats.py")
+_WATCHING = ("faults.py", "ranks/peers.py", "ranks/beats.py")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Beat:
     collectives: int
     """Exchanges with the other processes that it has begun."""
     step: int
+    """From 1 on; 0 where there is none."""
     place: str
     """Where its main thread is."""
     state: State
@@ -46,7 +47,7 @@ class Beat:
         return self.points, self.collectives
 
     def __str__(self) -> str:
-        return f"step {self.step}, {self.place}"
+        return f"step {self.step}, {self.place}" if self.step else self.place
 
 
 def collectives() -> int:
