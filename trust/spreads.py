@@ -125,7 +125,7 @@ def _curve_difference(run: Path, whole: Path) -> float:
 
 
 def _changes(bench: Bench, tally: Tally, sharding: str) -> None:
-    """Killed again and again, and resumed by other numbers of processes, once by layers: a checkpoint knows of neither."""
+    """Killed again and again, and resumed by other numbers of processes, once by layers: no checkpoint knows of it."""
     whole, directory = bench.room / "alone", bench.room / f"{sharding}-changes"
     if not whole.exists():
         train(whole, _config(bench, "data_set", max_steps=STEPS)).wait()
