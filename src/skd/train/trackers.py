@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skd.text import shortened
 from skd.types import TEACHER
 
 __all__ = ["TRACKERS", "Destination", "Trackers"]
@@ -74,7 +75,7 @@ class Trackers:
             action(*arguments, **keywords)
         except Exception as error:
             self._open.pop(name, None)
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = shortened(str(error).strip().split("\n")[0] or type(error).__name__, 300)
             self._say(
                 f"warning[SKD-L04] tracker {name}: {reason}; it gets nothing more of this run, which goes on, "
                 "and metrics.jsonl has everything"
@@ -107,6 +108,9 @@ def _mlflow(run: Destination) -> Any:
     import mlflow
     from accelerate.tracking import MLflowTracker
 
+    # Its own are 7 and 120 seconds: a server that is gone would hold the run for minutes before it is left out.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     if "MLFLOW_TRACKING_URI" not in os.environ:
         # MLflow's own default lies in the working directory; a folder is all that mlflow-skinny can write.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
