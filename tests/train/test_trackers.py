@@ -74,6 +74,18 @@ def test_mlflow(tell, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_two_runs_of_one_process_have_a_folder_each(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    PartialState(cpu=True)
+    for name in ("a", "b"):
+        log = Trackers(["mlflow"], Destination(tmp_path / name, {}, -1), print)
+        log.numbers("train", 1, {"loss": 0.5})
+        log.close()
+        assert len(list((tmp_path / name / "mlruns").rglob("metrics/train/loss"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_mlflow_server_that_is_gone_is_asked_a_few_times_only(tell, monkeypatch):
     pytest.importorskip("mlflow")
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):

@@ -111,10 +111,14 @@ def _mlflow(run: Destination) -> Any:
     # Its own are 7 and 120 seconds: a server that is gone would hold the run for minutes before it is left out.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    if "MLFLOW_TRACKING_URI" not in os.environ:
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(given)
+    else:
         # MLflow's own default lies in the working directory; a folder is all that mlflow-skinny can write.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         mlflow.set_tracking_uri((run.run_dir / "mlruns").resolve().as_uri())
+        # It has set the variable, too, which the next run of this process would take for the user's.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     return MLflowTracker(experiment_name=_PROJECT, run_name=run.run_dir.name)
 
 
