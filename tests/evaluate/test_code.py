@@ -129,6 +129,13 @@ def test_scores_and_the_environment_of_the_programs(problems, stand_in, monkeypa
     assert "XDG_CACHE_HOME" in scores["pass_at_1_plus"].signature
 
 
+def test_the_program_may_be_named_from_here(problems, stand_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    near = EvalPlus(f".{os.sep}evalplus.evaluate")
+    near.require([work_of(problems)])
+    assert near.scores(work_of(problems), RESPONSES) == stand_in.scores(work_of(problems), RESPONSES)
+
+
 def test_the_tests_are_the_main_score(problems, stand_in, tmp_path):
     model = save_tiny(tmp_path / "model", "llama", seed=1)
     choice = Choice("humaneval_bare", str(problems), max_new_tokens=4)

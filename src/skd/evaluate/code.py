@@ -116,7 +116,9 @@ class EvalPlus:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         # Its cache holds pickles, so that it is a new one every time.
         environment |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), _override(work): str(given)}
-        command = [self.command, "--dataset", _dataset(work), "--samples", str(samples)]
+        # It runs in a folder of its own, from which a relative path would lead elsewhere.
+        program = os.path.abspath(shutil.which(self.command) or self.command)
+        command = [program, "--dataset", _dataset(work), "--samples", str(samples)]
         try:
             done = subprocess.run(
                 command,
