@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
 import skd
-from benchmarks.pairs import save_random_llama
+from benchmarks.pairs import random_pair, random_prompts
 from skd.models import Pair
 from skd.types import Prompts
 
@@ -35,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(1)
     # The sampler's clock, too: on a busy machine wall time says little.
     time.perf_counter = time.process_time
-    pair, prompts = _pair(), _prompts(options.batch)
+    pair, prompts = random_pair(), random_prompts(options.batch)
     full = skd.PromptCache(10_000)
     found: dict[str, list[tuple[float, float]]] = {"plain": [], "first": [], "later": []}
     _rollout(pair, prompts, options, full, 0)
@@ -49,21 +47,6 @@ def main() -> None:
         print(f"{name:6} rollout {whole:7.3f} s, reading prompts {reading:6.3f} s")
     print(f"kept: {full.num_bytes / 1e6 / options.batch:.2f} MB for each prompt")
     print("FIGURES " + json.dumps(figures))
-
-
-def _pair() -> Pair:
-    with tempfile.TemporaryDirectory() as directory:
-        teacher = save_random_llama(Path(directory) / "teacher", hidden=576, layers=15, vocab_size=49_152, seed=0)
-        student = save_random_llama(Path(directory) / "student", hidden=576, layers=5, vocab_size=49_152, seed=1)
-        return skd.load_pair(teacher, student, device="cpu")
-
-
-def _prompts(count: int) -> Prompts:
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(56, 67, (count,), generator=generator).tolist()
-    return Prompts(
-        [torch.randint(3, 49_152, (length,), generator=generator).tolist() for length in lengths], range(count)
-    )
 
 
 def _rollout(

@@ -17,13 +17,15 @@ from trust.processes import train_ranks
 from trust.tally import Bench, Tally
 from trust.toy import MODES, UNREACHED
 
-__all__ = ["failing", "stuck", "whole_of_two"]
+__all__ = ["CONFIGURED", "failing", "stuck", "whole_of_two"]
 
 STEPS = 12
 SHORT: Mapping[str, Any] = {"max_steps": STEPS, "validate_every": 4}
 LIMIT_SECONDS = 10.0
 """train.rank_timeout_seconds of a run in which a process gets stuck."""
 CAUSE = "the loss is not finite"
+CONFIGURED = ("config.yaml", "state.json", "manifest.json", "README.md")
+"""Files in which the config, or a hash of it, stands."""
 
 PHASES = {
     "start": ("start", 1),
@@ -110,10 +112,8 @@ def _one(bench: Bench, tally: Tally, kind: str, phase: str, mode: str, whole: di
 
 
 def _different(directory: Path, whole: dict[str, str]) -> list[str]:
-    # The limit stands in the config, which is part of a checkpoint and of the model card.
-    configured = ("config.yaml", "state.json", "manifest.json", "README.md")
     found = end_of(directory / "run", STEPS)
-    different = [name for name in whole if not name.endswith(configured) and found.get(name) != whole[name]]
+    different = [name for name in whole if not name.endswith(CONFIGURED) and found.get(name) != whole[name]]
     return [f"{', '.join(different)} differ from the undisturbed run"] if different else []
 
 

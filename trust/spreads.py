@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from skd.train.spread import on_main
 from skd.train.step import _gradients, roll_out_step
 from trust.child import train
 from trust.processes import start_ranks, train_ranks
-from trust.rank_faults import whole_of_two
+from trust.rank_faults import CONFIGURED, whole_of_two
 from trust.ranks import STEADY, killed_after, rows_of, unlike
 from trust.tally import Bench, Tally
 from trust.toy import MODES
@@ -124,30 +125,31 @@ def _curve_difference(run: Path, whole: Path) -> float:
 
 
 def _changes(bench: Bench, tally: Tally, sharding: str) -> None:
-    """Killed again and again, and resumed by other numbers of processes: a checkpoint does not know them."""
+    """Killed again and again, and resumed by other numbers of processes, once by layers: no checkpoint knows of it."""
     whole, directory = bench.room / "alone", bench.room / f"{sharding}-changes"
     if not whole.exists():
         train(whole, _config(bench, "data_set", max_steps=STEPS)).wait()
-    ways = [(2, sharding), (1, "none"), (3, sharding), (2, "none"), (2, sharding)]
+    alone, shards, layers = {"sharding": "none"}, {"sharding": sharding}, {"sharding": sharding, "gather": "layer"}
+    ways = [(2, shards), (1, alone), (3, layers), (2, alone), (2, shards)]
     for world_size, way in ways[:-1]:
-        config = _config(bench, "data_set", max_steps=STEPS, sharding=way)
+        config = _config(bench, "data_set", max_steps=STEPS, **way)
         train_ranks(directory, config, world_size, {0: killed_after(STEPS // len(ways))})
-    last = train_ranks(directory, _config(bench, "data_set", max_steps=STEPS, sharding=ways[-1][1]), 2)
+    last = train_ranks(directory, _config(bench, "data_set", max_steps=STEPS, **shards), 2)
     complaints = [f"exit code {one.code}: {one.output[-500:]}" for one in last if one.code]
     tally.note("changes of the processes", *complaints, *unlike(directory / "run", whole / "run", "data_set", STEPS))
     tally.counts["rank_changes"] += len(ways) - 1
 
 
 def equal_runs(bench: Bench) -> Tally:
-    """Two processes end with the same bytes each time, whole and in shards."""
-    tally = Tally()
-    for sharding in ("none", *SHARDINGS):
-        first: dict[str, str] = {}
+    """Two processes end with the same bytes each time, whole, in shards, and where these are gathered by layers."""
+    tally, firsts = Tally(), dict[str, dict[str, str]]()
+    for sharding, gather in (("none", "step"), *product(SHARDINGS, ("step", "layer"))):
         for number in range(bench.size.equal_ranks):
-            name = f"{sharding}-{number}"
-            found = whole_of_two(bench, "mixed", name, sharding=sharding)
-            first = first or found
-            different = sorted(key for key in found.keys() | first.keys() if found.get(key) != first.get(key))
+            name = f"{sharding}-{gather}-{number}"
+            found = whole_of_two(bench, "mixed", name, sharding=sharding, gather=gather)
+            first = firsts.setdefault(sharding, found)
+            differs = (key for key in found.keys() | first.keys() if found.get(key) != first.get(key))
+            different = sorted(key for key in differs if gather == "step" or not key.endswith(CONFIGURED))
             tally.note(f"runs of two, {sharding}", *([f"{name}: {', '.join(different)} differ"] if different else []))
             tally.counts["equal_runs"] += 1
             shutil.rmtree(bench.room / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,9 @@ def test_later_changes_go_over_earlier_ones(tmp_path):
 
 def test_the_base_may_be_a_file_beside_the_plan(tmp_path):
     (tmp_path / "base.yaml").write_text("student: s\nmethod: sft\ndata: {train: rows.json}\n")
-    plan = load_plan(write_plan(tmp_path, base="base.yaml", methods={"sft": {}, "more": {"train.epochs": 9}}))
+    plan = load_plan(
+        write_plan(tmp_path, base="base.yaml", methods={"sft": {}, "more": {"train.epochs": 9}}, curve=None)
+    )
     assert plan.cell("default", "more").train.epochs == 9
     (tmp_path / "base.yaml").write_text("student: s\ndata: {train: rows.json}\nmethod: sftt\n")
     path = tmp_path / "plan.yaml"
@@ -179,7 +182,7 @@ def test_each_of_several_teachers_may_be_a_stage_and_is_measured(tmp_path):
         "data": {"train": "rows.jsonl"},
     }
     stages = {"blank": {"fresh": "builtin:number_words/student", "seed": 1}}
-    plan = load_plan(write_plan(tmp_path, base=base, stages=stages))
+    plan = load_plan(write_plan(tmp_path, base=base, stages=stages, curve=None))
     resolved = Stages(plan, tmp_path / "out").resolved(plan.cell("default", "skd"))
     made = str(tmp_path / "out" / "stages" / "blank" / "model")
     assert [one.path for one in resolved.teacher.by.values()] == [PLAN["base"]["teacher"], made]
@@ -191,3 +194,12 @@ def test_each_of_several_teachers_may_be_a_stage_and_is_measured(tmp_path):
         "default / teacher.by.b.c/d",
     ]
     assert {job.directory.parent for job in jobs} == {tmp_path / "out" / "models" / "default"}
+
+
+def test_a_curve_without_validations_is_refused(tmp_path):
+    base = deepcopy(PLAN["base"])
+    del base["data"]["validation"]
+    with pytest.raises(ConfigError, match=r"SKD-C10.*curve is measured at validations.*add data.validation") as error:
+        load_plan(write_plan(tmp_path, base=base))
+    assert len(error.value.problems) == 1
+    load_plan(write_plan(tmp_path, base=base, curve=None))

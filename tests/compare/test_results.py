@@ -110,7 +110,10 @@ def test_tables_as_text(comparison):
 def test_the_page_and_its_plots_come_from_the_cells(comparison, tmp_path):
     page = page_of(comparison, tables(comparison), "skd compare x")
     assert page.facts == {"commit": "abc", "date": "2026-01-01", "skd": "1"}
-    assert page.tables[0].lead == "win has the best mean, ahead of all others. Reference: ref."
+    assert (
+        page.tables[0].lead
+        == "win has the best mean, ahead of all others. Reference: ref. Dotted: start (50.0\u00a0%)."
+    )
     assert [len(one.series) for one in page.curves] == [4, 4, 4]
     names = [path.name for path in write_plots(comparison, tmp_path / "plots")]
     assert names == [

@@ -99,4 +99,8 @@ def test_intervals_hold_the_score():
     assert mean.interval_95[0] < 0.5 < mean.interval_95[1]
     # The standard error of the mean is 0.1; a normal interval is +- 0.196 * sqrt(10 / 11) / 1.
     assert math.isclose(mean.interval_95[1] - mean.interval_95[0], 2 * 1.96 * math.sqrt(0.1 / 11), rel_tol=0.05)
+    nothing, everything = mean_score([0.0] * 20), mean_score([1.0] * 20)
+    assert (nothing.interval_by, nothing.interval_95[0], everything.interval_95[1]) == ("wilson", 0.0, 1.0)
+    assert nothing.interval_95[1] == pytest.approx(0.161, abs=1e-3) == 1 - everything.interval_95[0]
+    assert mean_score([0.0] * 20, is_share=False).interval_95 == (0.0, 0.0)
     assert mean_score([0.5], is_share=False).text() == " 0.50     (95 % interval 0.50 to 0.50)"

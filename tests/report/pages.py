@@ -138,14 +138,14 @@ class Parsed(HTMLParser):
 
 def comparison_page(text, **changes):
     methods = [
-        ComparedMethod("a " + text, 0.7, 0.67, 0.73, 0.1, 0.05, 0.15, "wins", "best", 60.0, 12.5),
-        ComparedMethod("b " + text, 0.68, 0.65, 0.71, 0.08, -0.02, 0.18, "tie", "tie", 60.0, 9.0),
-        ComparedMethod("c " + text, 0.6, 0.57, 0.63, None, None, None, "", "behind", 60.0, 5.0),
+        ComparedMethod("a " + text, 0.7, 0.67, 0.73, [0.69, 0.71], 0.1, 0.05, 0.15, 1e-5, "wins", "best", 60.0, 12.5),
+        ComparedMethod("b " + text, 0.68, 0.65, 0.71, [0.6, 0.76], 0.08, -0.02, 0.18, 0.2, "tie", "tie", 60.0, 9.0),
+        ComparedMethod("c " + text, 0.6, 0.57, 0.63, [0.6], None, None, None, None, "", "behind", 60.0, 5.0),
     ]
     series = {"a " + text: [(0.0, 0.4), (100.0, 0.7)], "c " + text: [(0.0, 0.4), (100.0, 0.6)]}
     fields = {
         "name": "name " + text,
-        "tables": [ComparedTable("title " + text, "lead " + text, methods)],
+        "tables": [ComparedTable("title " + text, "lead " + text, methods, [0.99, 0.4])],
         "curves": [Curves("curve " + text, "seconds", series)],
         "notes": ["note " + text],
         "command": "skd compare " + text,

@@ -12,9 +12,25 @@ NBSP = "\u00a0"
 
 def test_the_best_its_ties_and_the_reference_are_told_apart():
     text = Parsed(render_comparison(comparison_page("x"))).text
-    for said in ("best", "tie with the best", "+10.0 wins", "+8.0 tie", "−2.0 to +18.0", "reference", f"70.0{NBSP}%"):
+    for said in (
+        "best",
+        "tie with the best",
+        "+10.0 wins",
+        "+8.0 tie",
+        "−2.0 to +18.0",
+        "reference",
+        f"70.0{NBSP}%",
+        "p < 0.0001",
+        "p = 0.2000",
+    ):
         assert said in text
     assert "Not on this page" not in text
+
+
+def test_seeds_and_the_models_at_the_start_are_marked():
+    html = render_comparison(comparison_page("x"))
+    assert html.count('class="seed" x1=') == 4
+    assert html.count('class="mark" x1="99.00%"') == html.count('class="mark" x1="40.00%"') == 3
 
 
 def test_a_page_without_curves_says_so():

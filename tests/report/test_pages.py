@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from skd.report.quickstart import render_quickstart
 from skd.report.run import render_runs
 from skd.report.timeline import Track, amounts, timeline
 from skd.report.tokens import MAX_TOKENS, Budget, snapshot
-from tests.report.pages import Parsed, quickstart_page, run_directory, token_data
+from tests.report.pages import Parsed, quickstart_page, run_directory, summary, token_data, write_tokens
 
 NBSP = "\u00a0"
 
@@ -227,6 +228,31 @@ def test_ten_thousand_long_samples_stay_small(tmp_path):
     assert len(html) < 5_000_000
 
 
+ODD = "\U000e0041" * 60
+"""Each of its characters is an escape of ten characters on the page."""
+
+
+@pytest.mark.parametrize("odd", ["tokens", "samples"])
+def test_a_page_of_the_oddest_text_shows_less_of_it(tmp_path, odd):
+    run = run_directory(tmp_path / "run", "x")
+    if odd == "samples":
+        shutil.rmtree(run / "tokens")
+        record = {f"{number} {ODD}": ODD * 20 for number in range(12)}
+        (run / "samples.jsonl").write_text((json.dumps(record) + "\n") * 60)
+    else:
+        pieces = [f"{i} {ODD}" for i in range(400)]
+        top = [[f"{i} teacher {ODD}", 0.2] for i in range(5)]
+        view = {"pieces": pieces, "authors": [1] * 400, "divergence": [0.1] * 400, "teacher_top": [top] * 400}
+        responses = [{"prompt": f"{i} {ODD * 100}", **view, "student_top": [top] * 400} for i in range(16)]
+        for step in range(0, 120, 10):
+            write_tokens(run, {"step": step, "responses": responses})
+    page = render_runs([run])
+    assert 200_000 < len(page.encode()) < 5_000_000
+    text = Parsed(page).text
+    assert "The last 50 of 60" not in text
+    assert text.count("there is no tokens/step-N.json") == (odd == "samples"), "said once, however often it is made"
+
+
 def test_errors_name_place_and_way_out(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"error\[SKD-H07\] .*nowhere: there is no such directory; name the output"
@@ -313,3 +339,48 @@ def test_an_old_report_is_replaced(tmp_path):
     assert write(quickstart_page("x"), target) == target
     assert target.read_text().startswith("<!doctype html>")
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_what_a_run_rests_on_stands_at_its_top(tmp_path):
+    run = run_directory(tmp_path / "run", "x")
+    starts = [{"time": "2026-11-24T10:00:00+00:00"}, {"time": "2026-11-24T12:34:56+00:00", "commit": "c" * 40}]
+    models = {"teacher": {"digest": "t" * 64}, "student": {"revision": "s" * 40}}
+    record = {"config_digest": "f" * 64, "models": models, "starts": starts}
+    (run / "provenance.json").write_text(json.dumps(record))
+    text = Parsed(render_runs([run])).text
+    for said in ("started 2026-11-24 12:34:56 UTC", f"commit {'c' * 12} ", f"config {'f' * 12} ", "resumed 1 times"):
+        assert said in text
+    for said in (f"teacher {'t' * 12} ", f"student {'s' * 12} "):
+        assert said in text
+
+
+@pytest.mark.parametrize("record", ["[]", "null", "{", '{"starts": 3}', '{"starts": [7], "models": []}', "[" * 9_999])
+def test_a_damaged_provenance_is_left_out(tmp_path, record):
+    run = run_directory(tmp_path / "run", "x")
+    (run / "provenance.json").write_text(record)
+    assert "started" not in Parsed(render_runs([run])).text
+
+
+def test_the_score_of_a_run_is_its_first_number(tmp_path):
+    run = run_directory(tmp_path / "run", "x")
+    assert f"50.0{NBSP}%task x: exact95{NBSP}% interval 40.0 to 60.0{NBSP}% · n 100" in Parsed(render_runs([run])).text
+
+
+def test_a_score_before_training_stands_below_the_one_after(tmp_path):
+    run = run_directory(tmp_path / "run", "x")
+    found = summary("x")
+    found["scores"] |= {"exact_before": found["scores"]["exact"], "other_before": found["scores"]["exact"]}
+    (run / "scores" / "x.summary.json").write_text(json.dumps(found))
+    text = Parsed(render_runs([run])).text
+    assert text.count("run, before training") == 2, "its line, and what it rests on"
+    assert "exact before" not in text
+    assert "task x: other before" in text
+
+
+@pytest.mark.parametrize(
+    ("authors", "said"), [([1, 1, 2], "2 student · 1 teacher"), ([0, 0], "2 data"), ([1, "9"], '[1, "9"]')]
+)
+def test_the_authors_of_a_sample_are_counted(tmp_path, authors, said):
+    run = run_directory(tmp_path / "run", "x")
+    (run / "samples.jsonl").write_text(json.dumps({"step": 1, "authors": authors}) + "\n")
+    assert said in Parsed(render_runs([run])).text

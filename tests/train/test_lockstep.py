@@ -1,25 +1,35 @@
 """Models that are gathered a layer at a time sample and judge, to the bit, what whole ones do."""
 
+import json
 import os
+import re
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import skd
-from skd.train import train
+from skd.config import config_of as config_of_run
+from skd.errors import Problem, RemoteError
+from skd.models import score
+from skd.train import lockstep, train
 from skd.train.pieces import Shell
+from skd.train.setup import _load
 from skd.train.step import roll_out_step
-from tests.tiny import save_tiny
+from tests.tiny import FAMILIES, save_tiny
 from tests.train.conftest import ROWS, open_run, run_train
 from tests.train.test_ranks import as_ranks, run_as_ranks
 from tests.train.test_self_distillation import OWN, config_of, pair_of
 from tests.train.test_several_teachers import same
-from tests.train.test_spread import ZERO, curve, end, farthest
+from tests.train.test_spread import DEEPSPEED, ZERO, curve, end, farthest
 
 SHARDINGS = ["fsdp2", *ZERO]
+ZERO_SKD = [pytest.param("skd", name, marks=DEEPSPEED) for name in ("zero2", "zero3")]
 METHODS = ["supervised_kd", "on_policy", "skd", "seq_kd", "mixed_skd"]
 PARTS = [{"weight": 1, "policy": {"kind": "interleaved", "block": 2}}, {"weight": 1, "policy": "data_set"}]
 COLUMNS = ("response_ids", "authors", "evidence", "student_logp", "truncated")
@@ -30,7 +40,7 @@ def config(settings):
     """A config whose responses end at different lengths, in few slots; keywords go to ``train``."""
 
     def build(method="skd", **keys):
-        found = settings(method=method, student="steady", sharding="fsdp2", gather="layer", **keys)
+        found = settings(**{"method": method, "student": "steady", "sharding": "fsdp2", "gather": "layer", **keys})
         found["sampling"] |= {"max_new_tokens": 9, "slots": 2}
         if method == "mixed_skd":
             found["policy"] = {"parts": PARTS}
@@ -103,15 +113,41 @@ def test_on_a_device_are_the_heads_and_a_frame_and_a_layer(config, sharding, mon
     assert as_ranks(look, 2) == [0, 0]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_layers_give_the_loss_curve_of_whole_models(config, tmp_path, method):
-    """Steps, validations, token views, saving and the export."""
+def validations(config):
+    rows = map(json.loads, (Path(config["output"]) / "metrics.jsonl").read_text().splitlines())
+    return [row["validation"] for row in rows if "validation" in row]
+
+
+def measured(pair):
+    """A score that only the main process takes, while the others wait for it."""
+    (states_LD,) = score(pair.student, [torch.tensor([2, 3])], [torch.tensor([4, 5, 6])])
+    return {"reach": pair.student_head().logits(states_LD).abs().max().item()}
+
+
+@pytest.mark.parametrize(("method", "sharding"), [*((method, "fsdp2") for method in METHODS), *ZERO_SKD])
+def test_layers_give_the_loss_curve_of_whole_models(config, tmp_path, method, sharding):
+    """Steps, validations, token views, scores, saving and the export."""
     keys = {"max_steps": 3, "batch_size": 3, "eps": 0.01, "warmup": 0.0, "validate_every": 2, "micro_batch_tokens": 16}
-    layered, whole = outputs(config(method, **keys), tmp_path)
+    layered, whole = outputs(config(method, sharding=sharding, **keys), tmp_path)
     for each in (layered, whole):
-        assert run_as_ranks(each, 2) == [0, 0]
+        assert as_ranks(lambda rank, each=each: run_train(each, measure=measured), 2) == [0, 0]
     assert curve(layered) == curve(whole)
+    assert validations(layered) == validations(whole)
+    assert len(validations(whole)) == 3
     assert farthest(end(layered, 3), end(whole, 3)) == 0
+
+
+def test_layers_of_every_family_run_in_their_order(config, tmp_path):
+    for family in FAMILIES:
+        save_tiny(tmp_path / family, family, seed=7, hidden=16)
+    config = config(batch_size=3)
+
+    def look(rank):
+        for family in FAMILIES:
+            layered, whole = (open_run({**each, "teacher": str(tmp_path / family)}, ROWS) for each in forms(config))
+            require_equal(roll_out_step(layered, 0)[0], roll_out_step(whole, 0)[0])
+
+    assert as_ranks(look, 2) == [0, 0]
 
 
 def test_several_teachers_of_other_families_judge_in_turn(config, tmp_path):
@@ -178,23 +214,68 @@ def test_a_run_goes_on_whole_in_one_process_and_a_layer_at_a_time_in_another_num
             shutil.rmtree(Path(mixed["output"]) / "checkpoints" / f"step-{step}")
 
 
+def struck(config, rank, fault):
+    """A run in which something happens to a process between two layers of the first validation or step."""
+
+    def work(mine):
+        left, gather = [40], lockstep._gather
+
+        def gathered(pieces, weights):
+            gather(pieces, weights)
+            left[0] -= 1
+            if mine == rank and not left[0]:
+                fault()
+
+        lockstep._gather = gathered
+        run_train(config)
+
+    return work
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_killed_in_the_middle_of_a_round_ends_the_others(config, rank):
     config = config(max_steps=2, batch_size=5)
-
-    def work(mine):
-        left, gather = [40], Shell.fill
-
-        def fill(shell, whole):
-            gather(shell, whole)
-            left[0] -= 1
-            if mine == rank and not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        Shell.fill = fill
-        run_train(config)
-
-    codes = as_ranks(work, 2)
+    codes = as_ranks(struck(config, rank, lambda: os.kill(os.getpid(), signal.SIGKILL)), 2)
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 6
     assert run_as_ranks(config, 2) == [0, 0]
+
+
+def test_a_process_that_hangs_in_the_middle_of_a_round_is_the_one_that_is_named(config):
+    config = config(max_steps=2, rank_timeout_seconds=15)
+    codes = as_ranks(struck(config, 1, lambda: time.sleep(3600)), 2)
+    assert codes[0] == 6
+    assert codes[1] in (6, -signal.SIGKILL)
+    cause = json.loads((Path(config["output"]) / ".first-cause").read_text())["cause"]
+    place = r"rank 1 \(last heard of at step \d, \S+\.py:\d+ .+\) made no progress for 15 s"
+    assert re.match(rf"error\[SKD-P03\] rank \d: {place}", cause)
+
+
+def test_a_process_that_loses_its_server_leaves_after_the_others_are_done(config):
+    """All then save the last whole step together."""
+    config = config(batch_size=6)
+
+    def look(rank):
+        left = [2]
+
+        def check():
+            left[0] -= 1
+            if rank == 1 and not left[0]:
+                raise RemoteError(Problem("SKD-R02", "teacher", "gone", "wait"))
+
+        run = replace(open_run(config), check=check)
+        with pytest.raises(RemoteError, match="gone" if rank else "another process has lost the server"):
+            roll_out_step(run, 0)
+        with run.spread.read_by_main():
+            weights = [weight.isnan().any() for weight in run.pair.student.parameters()]
+            assert not any(weights) if rank == 0 else all(weights)
+
+    assert as_ranks(look, 2) == [0, 0]
+
+
+def test_models_that_no_device_can_hold_are_loaded_in_the_hosts_memory(config, monkeypatch):
+    devices = []
+    monkeypatch.setattr("skd.train.setup.load_pair", lambda *models, device, **keys: devices.append(device))
+    for each in forms(config()):
+        _load(config_of_run(each), SimpleNamespace(device="cuda:3"))
+    assert devices == ["cpu", "cuda:3"]

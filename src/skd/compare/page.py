@@ -76,7 +76,16 @@ def _table(table: Table) -> ComparedTable:
     best = next(row.method for row in table.rows if row.rank == "best")
     ties = [row.method for row in table.rows if row.rank == "tie"]
     lead = f"{best} has the best mean" + (f", a tie with {', '.join(ties)}." if ties else ", ahead of all others.")
-    return ComparedTable(title(table), f"{lead} Reference: {table.reference}.", [_method(row) for row in table.rows])
+    if len(ties) == len(table.rows) - 1:
+        lead = f"All {len(table.rows)} methods are a tie; {best} has the best mean."
+    lead += f" Reference: {table.reference}."
+    if marks := [f"{role} ({_score(score)})" for role, score in table.models.items()]:
+        lead += f" Dotted: {' and '.join(marks)}."
+    return ComparedTable(title(table), lead, [_method(row) for row in table.rows], tuple(table.models.values()))
+
+
+def _score(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def _method(row: Row) -> ComparedMethod:
@@ -87,9 +96,11 @@ def _method(row: Row) -> ComparedMethod:
         score=row.score,
         low=row.interval[0],
         high=row.interval[1],
+        by_seed=row.by_seed,
         difference=None if contrast is None else contrast.difference,
         difference_low=low,
         difference_high=high,
+        p=None if contrast is None else contrast.p_holm,
         verdict="" if contrast is None else {"a": "wins", "b": "loses", "tie": "tie"}[contrast.verdict],
         rank=row.rank,
         steps=row.steps,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skd.compare.problems import STAGE, items_of, plan_problem, unknown_names, unknown_stages
+from skd.compare.problems import STAGE, items_of, plan_problem, unknown_names, unknown_stages, unmeasured_curve
 from skd.compare.schema import Changes, ItemsConfig, PlanConfig
 from skd.config import RunConfig
 from skd.config.credentials import quoted
@@ -159,6 +159,7 @@ def _check_cells(plan: Plan, problems: list[Problem]) -> None:
                     continue
                 place = plan.document.place(("settings", setting))
                 problems.extend(unknown_stages(config, plan.config.stages, place))
+                problems.extend(unmeasured_curve(plan.config, config, plan.document))
 
 
 def _part(document: Document, path: KeyPath, value: Any, directory: Path) -> Document:

@@ -14,7 +14,7 @@ from skd.config.names import nearest
 from skd.config.problems import describe, dotted
 from skd.errors import Problem
 
-__all__ = ["STAGE", "items_of", "plan_problem", "unknown_names", "unknown_stages"]
+__all__ = ["STAGE", "items_of", "plan_problem", "unknown_names", "unknown_stages", "unmeasured_curve"]
 
 STAGE = "stage:"
 """Before the name of a stage, where a model is named."""
@@ -105,6 +105,13 @@ def unknown_stages(config: RunConfig, known: Iterable[str], place: str) -> Itera
         name = model.path.removeprefix(STAGE) if model.path.startswith(STAGE) else None
         if name is not None and name not in known:
             yield Problem("SKD-C12", place, f"{role} is {STAGE}{name}, no stage before it", _one_of(name, known))
+
+
+def unmeasured_curve(config: PlanConfig, run: RunConfig, document: Document) -> Iterator[Problem]:
+    """A curve is measured at the validations of a run, and this one has none."""
+    if config.curve is not None and run.data.validation is None:
+        found = "curve is measured at validations, and there are none without data.validation"
+        yield Problem("SKD-C10", document.place(("curve",)), found, "add data.validation to the base, or leave it out")
 
 
 def _one_of(name: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from skd.compare.run import Comparison, Finished
 from skd.compare.significance import Floats, crossed_interval, flip_p, holm, paired_bootstrap
+from skd.evaluate.statistics import wilson_interval
 
 __all__ = ["Contrast", "Row", "Table", "tables"]
 
@@ -52,7 +53,7 @@ class Row:
     method: str
     score: float
     interval: Interval
-    """Bootstrap over items, of the mean over the seeds."""
+    """Bootstrap over items, of the mean over the seeds; Wilson's where all items are alike."""
     by_seed: tuple[float, ...]
     steps: float
     tokens: float
@@ -129,6 +130,12 @@ def _table(comparison: Comparison, budget: str, setting: str, number: int, task:
     )
 
 
+def _interval(scores: Floats) -> Interval:
+    """By Wilson where all items are 0 or all are 1: redrawn, they would always be the same."""
+    mean, n = float(scores.mean()), scores.shape[1]
+    return wilson_interval(int(mean) * n, n) if mean in (0.0, 1.0) else paired_bootstrap(scores)
+
+
 def _contrasts(scores: Mapping[str, Floats], pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
     differences = [scores[a] - scores[b] for a, b in pairs]
     ps = [flip_p(difference) for difference in differences]
@@ -165,7 +172,7 @@ def _row(
     return Row(
         method=method,
         score=float(scores.mean()),
-        interval=paired_bootstrap(scores),
+        interval=_interval(scores),
         by_seed=tuple(map(float, scores.mean(axis=1))),
         steps=fmean(float(one.record["steps"]) for one in cells),
         tokens=fmean(float(one.record["tokens"]) for one in cells),

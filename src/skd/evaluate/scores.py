@@ -56,7 +56,7 @@ def share_score(right: Sequence[bool], signature: str = "") -> Score:
 
 def mean_score(values: Sequence[float], is_share: bool = True, signature: str = "") -> Score:
     """The mean of per-item values."""
-    return Score(fmean(values), bootstrap_mean(values), len(values), "bootstrap over items", is_share, signature)
+    return _bootstrapped(fmean(values), bootstrap_mean(values), len(values), is_share, signature)
 
 
 def sums_score(
@@ -66,4 +66,11 @@ def sums_score(
     statistics = np.asarray(rows, dtype=np.float64)
     interval = bootstrap_sums(statistics, of)
     value = float(of(statistics.sum(axis=0)))
-    return Score(value, interval, len(statistics), "bootstrap over items", is_share, signature)
+    return _bootstrapped(value, interval, len(statistics), is_share, signature)
+
+
+def _bootstrapped(value: float, interval: tuple[float, float], n: int, is_share: bool, signature: str) -> Score:
+    """Items that are all 0 or all 1 are so in every redraw as well; Wilson's interval says what n of them can tell."""
+    if is_share and value in (0.0, 1.0) and interval == (value, value):
+        return Score(value, wilson_interval(int(value) * n, n), n, "wilson", signature=signature)
+    return Score(value, interval, n, "bootstrap over items", is_share, signature)

@@ -22,10 +22,13 @@ class ComparedMethod:
     score: float
     low: float
     high: float
+    by_seed: Sequence[float]
     difference: float | None
     """From the reference; None for the reference itself."""
     difference_low: float | None
     difference_high: float | None
+    p: float | None
+    """Corrected for all methods; None for the reference."""
     verdict: str
     """wins, tie, loses, or reference."""
     rank: str
@@ -37,7 +40,12 @@ class ComparedMethod:
     def at(self) -> dict[str, float]:
         """Positions in percent on an axis from 0 to 1."""
         ends = {"score": self.score, "low": self.low, "high": self.high}
-        return {key: 100 * min(1.0, max(0.0, value)) for key, value in ends.items()}
+        return {key: _percent(value) for key, value in ends.items()}
+
+    @property
+    def seeds_at(self) -> list[float]:
+        """Those of the single seeds, where there are several."""
+        return [_percent(score) for score in self.by_seed] if len(self.by_seed) > 1 else []
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,17 @@ class ComparedTable:
     lead: str
     """What it says, in one sentence."""
     methods: Sequence[ComparedMethod]
+    marks: Sequence[float] = ()
+    """Scores of the models that training starts from, marked in every line."""
+
+    @property
+    def marks_at(self) -> list[float]:
+        """Positions of the marks in percent."""
+        return [_percent(score) for score in self.marks]
+
+
+def _percent(share: float) -> float:
+    return 100 * min(1.0, max(0.0, share))
 
 
 @dataclass(frozen=True)

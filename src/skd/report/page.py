@@ -28,7 +28,7 @@ def render_page(template: str, **context: Any) -> str:
     script = (_FILES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
     style = (_FILES / "page.css").read_text(encoding="utf-8")
@@ -64,6 +64,11 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}g}"
 
 
+def _chance(p: float) -> str:
+    """A probability as it follows the letter p."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.4f}"
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FILES),
@@ -74,6 +79,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": points, "signed": signed_points, "number": _number, "json_block": json_block}
+    environment.filters["chance"] = _chance
     return environment
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from skd.config.document import read_document, read_text
 from skd.errors import CheckpointError, ConfigError, Problem
 from skd.report.metrics import Metrics, read_metrics
+from skd.report.origin import origin
 from skd.report.scores import ScoreRow, read_scores
 from skd.report.timeline import stops
-from skd.report.tokens import Budget, Snapshot, snapshot
+from skd.report.tokens import Budget, Snapshot, snapshot, tally
 from skd.text import shortened
 
 __all__ = ["Document", "RunRecord", "count_snapshots", "read_run", "read_snapshots", "require_run"]
@@ -53,6 +55,8 @@ class RunRecord:
     samples: list[list[tuple[str, str]]]
     """The last ones, each as (field, text)."""
     num_samples: int
+    provenance: list[tuple[str, str]]
+    """What the run rests on, in few words; empty where it is not recorded."""
     missing: list[str]
 
     def setting(self, *path: str) -> str:
@@ -82,7 +86,10 @@ def read_run(directory: Path, name: str, style: int) -> RunRecord:
     scores = read_scores(directory, missing)
     samples, num_samples = _samples(directory / "samples.jsonl", missing)
     settings = _settings(directory / "config.yaml")
-    return RunRecord(directory, name, style, metrics, settings, documents, scores, samples, num_samples, missing)
+    provenance = origin(directory / "provenance.json")
+    return RunRecord(
+        directory, name, style, metrics, settings, documents, scores, samples, num_samples, provenance, missing
+    )
 
 
 def count_snapshots(directory: Path) -> int:
@@ -161,10 +168,13 @@ def _sample(line: str) -> list[tuple[str, str]]:
         record = None
     if not isinstance(record, dict):
         return [("unreadable line", shortened(line, 200))]
-    return [(shortened(key, 60), shortened(_text(value), 1_000)) for key, value in list(record.items())[:12]]
+    return [(shortened(key, 60), shortened(_text(key, value), 1_000)) for key, value in list(record.items())[:12]]
 
 
-def _text(value: Any) -> str:
+def _text(key: str, value: Any) -> str:
+    if key == "authors" and isinstance(value, list):
+        with suppress(ValueError):
+            return " \u00b7 ".join(f"{count} {author}" for author, count in tally(value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

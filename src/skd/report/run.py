@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skd.report.curves import of_one, of_several, others
 from skd.report.page import points, render_page
 from skd.report.plots import NUM_STYLES
 from skd.report.records import Document, RunRecord, count_snapshots, read_run, read_snapshots, require_run
-from skd.report.scores import grouped
+from skd.report.scores import ScoreRow, grouped
 from skd.report.timeline import MAX_TRACKS, Timeline, Track, amounts, timeline
 from skd.report.tokens import Budget
 from skd.text import shortened, write_text
 
 __all__ = ["render_runs", "write_runs"]
 
+PERCENT = "\u00a0%"
+MAX_BYTES = 5_000_000
+_SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
+"""Of the responses, tokens and samples that a page usually has room for."""
 _DOCUMENTS = 120_000
 """Characters of configurations and provenance on a page."""
 
@@ -28,6 +32,8 @@ class Tile:
     title: str
     value: str
     before: str = ""
+    main: bool = False
+    """Set off from the others."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,29 @@ def write_runs(runs: Sequence[str | Path], path: str | Path | None = None) -> Pa
 
 
 def render_runs(directories: Sequence[Path]) -> str:
-    """The page as HTML text."""
+    """The page as HTML text, below 5 MB: where text is so long or so odd that it would be more, less of it is shown."""
     names = _names(directories)
     runs = [read_run(directories[i], name, i % NUM_STYLES) for i, name in enumerate(names)]
+    page = ""
+    for share in _SHARES:
+        page = _rendered([_less(run, share) for run in runs], Budget().part(share))
+        if len(page.encode()) < MAX_BYTES:
+            break
+    return page
+
+
+def _less(run: RunRecord, share: float) -> RunRecord:
+    """The run with a share of its samples, newest first, and a list of its own for what turns out to be missing."""
+    kept = run.samples[len(run.samples) - round(share * len(run.samples)) :]
+    return replace(run, samples=kept, missing=list(run.missing))
+
+
+def _rendered(runs: Sequence[RunRecord], budget: Budget) -> str:
     alone = runs[0] if len(runs) == 1 else None
-    view = _timeline(runs)
+    view = _timeline(runs, budget)
     return render_page(
         "run.html",
-        name=names[0] if alone else f"{len(runs)} runs side by side",
+        name=alone.name if alone else f"{len(runs)} runs side by side",
         alone=alone,
         lead=_lead(alone) if alone else "",
         tiles=_tiles(alone) if alone else [],
@@ -86,12 +107,11 @@ def _names(directories: Sequence[Path]) -> list[str]:
     return [f"{number} {name}" for number, name in enumerate(names, 1)]
 
 
-def _timeline(runs: Sequence[RunRecord]) -> Timeline | None:
+def _timeline(runs: Sequence[RunRecord], budget: Budget) -> Timeline | None:
     """The token view; of the first runs where there are too many to look at."""
     shown = runs[:MAX_TRACKS]
     if len(runs) > len(shown):
         runs[0].missing.append(f"token view: only the first {len(shown)} of {len(runs)} runs are in it")
-    budget = Budget()
     most = amounts(len(shown), max(count_snapshots(run.directory) for run in shown), budget.responses)
     tracks = [Track(run.name, run.style, read_snapshots(run, budget, most.stops, most.prompts)) for run in shown]
     return timeline(tracks, budget)
@@ -113,7 +133,7 @@ def _text(value: float | None, percent: bool) -> str:
 def _tiles(run: RunRecord) -> list[Tile]:
     metrics = run.metrics
     step = "–" if metrics.last_step is None else f"{metrics.last_step:,}"
-    tiles = [Tile("optimiser steps", step)]
+    tiles = [*map(_score_tile, run.scores[:1]), Tile("optimiser steps", step)]
     for title, _, key, percent in _HEADLINES:
         now, before = metrics.last(key), metrics.first(key)
         if now is not None:
@@ -121,6 +141,12 @@ def _tiles(run: RunRecord) -> list[Tile]:
             tiles.append(Tile(title, _text(now, percent), f"from {_text(before, percent)}" if moved else ""))
     seconds = metrics.total("seconds")
     return [*tiles, Tile("seconds in steps", f"{seconds:,.0f}")] if seconds else tiles
+
+
+def _score_tile(row: ScoreRow) -> Tile:
+    value, low, high = (_text(number, row.is_share) for number in (row.value, row.low, row.high))
+    title = f"{row.task}: {row.name.replace('_', ' ')}"
+    return Tile(title, value, f"95\u00a0% interval {low.removesuffix(PERCENT)} to {high} \u00b7 n {row.n:,}", main=True)
 
 
 def _lead(run: RunRecord) -> str:

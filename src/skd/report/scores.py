@@ -15,6 +15,8 @@ __all__ = ["ScoreGroup", "ScoreRow", "grouped", "read_scores"]
 
 _MAX_FILES = 40
 _MAX_BYTES = 1 << 20
+_BEFORE = "_before"
+"""Ends the names of scores of the student as it was before its training; they stand below the others."""
 _SMALL = 0.2
 """Shares up to here, such as calibration errors, get an axis of their own instead of one to 100 %."""
 _FACTS = ("n", "interval_by", "signature", "decoding", "data", "model", "teacher", "commit", "versions", "seconds")
@@ -87,8 +89,12 @@ def grouped(runs: Iterable[tuple[str, int, Sequence[ScoreRow]]]) -> list[ScoreGr
     """Scores of runs, given with name and style, by task and name of the score, in the order they were met."""
     groups: dict[tuple[str, str], list[tuple[str, int, ScoreRow]]] = {}
     for run, style, rows in runs:
+        names = {(row.task, row.name) for row in rows}
         for row in rows:
-            groups.setdefault((row.task, row.name), []).append((run, style, row))
+            after = (row.task, row.name.removesuffix(_BEFORE))
+            earlier = row.name.endswith(_BEFORE) and after in names
+            key, label = (after, f"{run}, before training") if earlier else ((row.task, row.name), run)
+            groups.setdefault(key, []).append((label, style, row))
     return [_group(*key, lines) for key, lines in groups.items()]
 
 

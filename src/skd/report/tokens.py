@@ -16,7 +16,7 @@ from typing import Any
 
 from skd.text import shortened, visible
 
-__all__ = ["ORDER", "Budget", "ResponseView", "Snapshot", "snapshot"]
+__all__ = ["ORDER", "Budget", "ResponseView", "Snapshot", "snapshot", "tally"]
 
 MAX_TOKENS = 400
 _PIECE, _PROMPT = 60, 2_000
@@ -33,6 +33,10 @@ class Budget:
     tokens: int = 22_000
     pieces: dict[str, int] = field(default_factory=dict)
     """Number of each text in the details' table, which holds every text once."""
+
+    def part(self, share: float) -> Budget:
+        """A new one for a share of what this one has left."""
+        return Budget(round(share * self.responses), round(share * self.tokens))
 
     def share(self) -> int:
         """Tokens that the next response may take, so that all that follow get as many; then it counts as shown."""
@@ -108,9 +112,14 @@ def _response(row: Mapping[str, Any], budget: Budget) -> ResponseView:
         details.append([authors[i], distance, *tops, budget.piece(pieces[i])])
         tokens.append((*_set(pieces[i]), f"t {_AUTHORS[authors[i]]} d{_level(distance)}"))
     budget.tokens -= len(tokens)
-    names_of = [_AUTHORS[author] for author in authors]
-    counts = [(author, names_of.count(author)) for author in ORDER if author in names_of]
-    return ResponseView(shortened(str(row["prompt"]), _PROMPT), tokens, counts, len(pieces) - len(tokens), details)
+    left_out = len(pieces) - len(tokens)
+    return ResponseView(shortened(str(row["prompt"]), _PROMPT), tokens, tally(authors), left_out, details)
+
+
+def tally(authors: Sequence[Any]) -> list[tuple[str, int]]:
+    """(author, tokens), authors without tokens left out. Raises ValueError for what is no author."""
+    names = Counter(_AUTHORS[_author(author)] for author in authors)
+    return [(author, names[author]) for author in ORDER if names[author]]
 
 
 def _author(value: Any) -> int:

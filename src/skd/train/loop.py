@@ -30,6 +30,7 @@ from skd.train.directory import remove_stale
 from skd.train.launched import as_launched
 from skd.train.lock import RunLock
 from skd.train.log import RunLog
+from skd.train.origin import record_start
 from skd.train.progress import Display
 from skd.train.resume import ResumeMode, find_start
 from skd.train.retry import persistently
@@ -140,7 +141,7 @@ def train(
         require_same({"training set": state.data_fingerprint, "checkpoint": str(state.step)})
         if state.step >= run.total_steps:
             return _finished(run, state, shown, new=False)
-        _make_ready(run, shown)
+        _make_ready(run, state, shown)
         watch = Watch.over(run.policy, lambda: _mark(run))
         with (
             _opened(run, state, shown, callbacks, resumed=checkpoint is not None) as log,
@@ -252,13 +253,14 @@ def _better(loss: float | None, best: float | None) -> bool:
     return loss is not None and math.isfinite(loss) and (best is None or loss < best)
 
 
-def _make_ready(run: Run, shown: Display) -> None:
-    """Tidy the run directory, make sure of room for two checkpoints, and write its config file."""
+def _make_ready(run: Run, state: TrainState, shown: Display) -> None:
+    """Tidy the run directory, make sure of room for two checkpoints, and write its config file and provenance."""
     if run.is_main:
         for name in remove_stale(run.run_dir):
             shown.say(f"removed {name}, left by an interrupted write")
         require_space(run.run_dir, student_tensors(run.pair.student), average_tensors(run.pair))
         write_atomic(run.run_dir / "config.yaml", dump_config(run.config))
+        record_start(run.run_dir, state)
 
 
 def _first_state(run: Run) -> TrainState:
