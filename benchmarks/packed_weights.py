@@ -2,10 +2,10 @@
 
     python -m benchmarks.packed_weights [--batches 1 8 32] [--tokens 64] [--rounds 3]
 
-First CPU milliseconds of products with 100 MB of float32 weights, by rows; then rollouts of a random pair of 576 x 15 and
-576 x 5 with 49,152 ids: prompts of 56 to 66 tokens, blocks of 3 of which every draft is kept, in float32 and bfloat16.
-One thread, in turns: as torch stores weights (plain), packed. Medians of CPU seconds, packing included; the last line
-is ``FIGURES {json}``.
+First CPU milliseconds of products with 100 MB of float32 weights, by rows; then rollouts of a random pair of 576 x 15
+and 576 x 5 with 49,152 ids: prompts of 56 to 66 tokens, blocks of 3 of which every draft is kept, in both types of
+number. One thread, in turns: as torch stores weights (plain), packed. Medians of CPU seconds, packing included; the
+last line is ``FIGURES {json}``.
 """
 
 from __future__ import annotations
