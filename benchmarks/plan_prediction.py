@@ -1,4 +1,4 @@
-"""What ``skd plan`` says of a step on this CPU beside the same step as it was measured, five settings.
+"""What ``skd plan`` says of a step on this CPU beside the same step as it was measured, in six settings.
 
     OMP_NUM_THREADS=1 python -m benchmarks.plan_prediction --json plan.json
 
@@ -26,6 +26,7 @@ CASES: Mapping[str, dict[str, Any]] = {
     "quickstart pair, SKD, batch 64": {"shape": None, "method": "skd", "batch": 64},
     "15 and 5 layers, SKD, cold, batch 8": {"shape": "quick", "method": "skd", "batch": 8},
     "15 and 5 layers, on-policy, batch 8": {"shape": "quick", "method": "on_policy", "batch": 8},
+    "15 and 5 layers, supervised, batch 8": {"shape": "quick", "method": "supervised_kd", "batch": 8},
     "30 and 10 layers, SKD, warm, batch 8": {"shape": "smol", "method": "skd", "batch": 8, "warm": True},
     "30 and 10 layers, SKD, cold, batch 16, bf16": {"shape": "smol", "method": "skd", "batch": 16, "dtype": "bfloat16"},
 }
