@@ -163,6 +163,9 @@ def test_the_python_of_an_engine_is_tried_by_the_check(tmp_path):
     assert "finds no package vllm" in found.lines()[1]
     found = check_rollouts(RolloutsConfig(engine="vllm", python=fake_python(tmp_path, "")))
     assert found.state == "ok"
+    found = check_rollouts(RolloutsConfig(engine="vllm", python=fake_python(tmp_path, ""), transfer="nccl"))
+    assert "SKD-V02" in found.lines()[1]
+    assert "takes a GPU for each engine" in found.lines()[1]
 
 
 @pytest.mark.parametrize(

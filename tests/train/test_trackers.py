@@ -1,6 +1,7 @@
 """Trackers get the numbers and the responses, and cannot stop a run."""
 
 import json
+import os
 import sqlite3
 import sys
 
@@ -70,6 +71,31 @@ def test_mlflow(tell, tmp_path, monkeypatch):
     assert parameter.read_text() == "0.5"
     (table,) = (tmp_path / "mlruns").rglob("completions.json")
     assert "it[[ is]]" in table.read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_runs_of_one_process_have_a_folder_each(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    PartialState(cpu=True)
+    for name in ("a", "b"):
+        log = Trackers(["mlflow"], Destination(tmp_path / name, {}, -1), print)
+        log.numbers("train", 1, {"loss": 0.5})
+        log.close()
+        assert len(list((tmp_path / name / "mlruns").rglob("metrics/train/loss"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_mlflow_server_that_is_gone_is_asked_a_few_times_only(tell, monkeypatch):
+    pytest.importorskip("mlflow")
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "")  # so that what is set in its place goes with this test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    (said,) = tell("mlflow")
+    assert said.startswith("warning[SKD-L04] tracker mlflow: ")
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
 
 
 @pytest.mark.filterwarnings("ignore")

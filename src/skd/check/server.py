@@ -37,11 +37,16 @@ def check_server(key: str, teacher: ServerTeacher, words: Words) -> Part:
 
 
 def check_rollouts(rollouts: RolloutsConfig) -> Part:
-    """Whether the python of an engine runs and finds vLLM, with what is wrong noted."""
+    """Whether the python of an engine runs and finds vLLM, and the engine has a place, with what is wrong noted."""
+    from skd.engines.transfer import TRANSFERS
+    from skd.models.arguments import device_of
+
     part = Part("rollouts")
     with part.noting():
         _require_vllm(rollouts.python)
         part.facts.append(f"vLLM of {rollouts.python}")
+    with part.noting():
+        TRANSFERS[rollouts.transfer].place(device_of("auto"))
     return part
 
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Packing", "packed", "packed_products", "worth_packing"]
+__all__ = ["Packing", "packed", "packed_product", "packed_products", "worth_packing"]
 
 _FEW_ROWS = 256
 """A product with more does not have its weight packed: there the arithmetic takes nearly all of the time."""
@@ -67,7 +67,7 @@ class Packing(TorchFunctionMode):
             states, weight, bias = (*args, None)[:3]
             copy = self._of(weight, states.numel() // states.shape[-1])
             if copy is not None:
-                return torch.ops.mkldnn._linear_pointwise(states, copy, bias, "none", [], "")
+                return packed_product(states, copy, bias)
         return func(*args, **(kwargs or {}))
 
     def _of(self, weight: Tensor, rows: int) -> Tensor | None:
@@ -88,3 +88,9 @@ def packed(weight: Tensor) -> Tensor:
     """A copy of a weight [out, in] in oneDNN's layout; only its products can read it."""
     copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
     return copy
+
+
+def packed_product(states: Tensor, copy: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``linear(states, weight, bias)`` from what ``packed`` made of the weight; no gradient."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, copy, bias, "none", [], "")
+    return product

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skd.text import shortened
 from skd.types import TEACHER
 
 __all__ = ["TRACKERS", "Destination", "Trackers"]
@@ -74,7 +75,7 @@ class Trackers:
             action(*arguments, **keywords)
         except Exception as error:
             self._open.pop(name, None)
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = shortened(str(error).strip().split("\n")[0] or type(error).__name__, 300)
             self._say(
                 f"warning[SKD-L04] tracker {name}: {reason}; it gets nothing more of this run, which goes on, "
                 "and metrics.jsonl has everything"
@@ -107,10 +108,17 @@ def _mlflow(run: Destination) -> Any:
     import mlflow
     from accelerate.tracking import MLflowTracker
 
-    if "MLFLOW_TRACKING_URI" not in os.environ:
+    # Its own are 7 and 120 seconds: a server that is gone would hold the run for minutes before it is left out.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(given)
+    else:
         # MLflow's own default lies in the working directory; a folder is all that mlflow-skinny can write.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         mlflow.set_tracking_uri((run.run_dir / "mlruns").resolve().as_uri())
+        # It has set the variable, too, which the next run of this process would take for the user's.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     return MLflowTracker(experiment_name=_PROJECT, run_name=run.run_dir.name)
 
 
