@@ -6,6 +6,7 @@ them takes as long as multiplying does, each time. docs/speed.md has the figures
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ def worth_packing(sizes: Iterable[int]) -> bool:
     """Whether models with so many weights, which sample together on a CPU, gain by it."""
     # oneDNN's operations under the names by which torch.compile calls them for frozen weights.
     known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    # On other processors it was not measured.
+    known = known and platform.machine() in ("x86_64", "AMD64")
     return known and max(sizes, default=0) >= _SMALL_MODEL
 
 
