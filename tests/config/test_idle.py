@@ -47,6 +47,17 @@ ON_PURPOSE = [
         ("train.save_every=21",),
         "--override train.save_every: train.save_every has no effect: it is 21, and train.max_steps 20, so that",
     ),
+    (
+        f"policy: {{kind: interleaved, block: 5}}\n{BASE}",
+        ("method=on_policy",),
+        "--override method: method on_policy has policy student, and the file's policy is interleaved, which goes "
+        "first; add policy=student, or take the policy out of the file",
+    ),
+    (
+        f"policy: {{kind: interleaved, gate: {{kind: top_k, k: 3}}}}\n{BASE}",
+        ("method=ca_opd",),
+        "--override method: method ca_opd has policy.gate min_prob, and the file's policy.gate is top_k, which goes",
+    ),
 ]
 
 
@@ -127,3 +138,18 @@ def test_the_check_tells_and_goes_on(load: Load) -> None:
     first = check(config, rows=False, models=False).parts[0]
     assert (first.name, first.state) == ("config", "ok")
     assert first.lines()[1].startswith("  idle[SKD-C10] sampling: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "kind"),
+    [
+        (f"method: on_policy\npolicy: interleaved\n{BASE}", (), "interleaved"),
+        (f"policy: {{kind: interleaved, block: 5}}\n{BASE}", ("method=on_policy", "policy=student"), "student"),
+        (f"policy: {{kind: interleaved, block: 5}}\n{BASE}", ("method=ca_opd",), "interleaved"),
+        (BASE, ("method=on_policy",), "student"),
+    ],
+)
+def test_a_methods_policy_may_be_changed_knowingly(
+    text: str, overrides: tuple[str, ...], kind: str, load: Load
+) -> None:
+    assert load(text, *overrides).policy.kind == kind

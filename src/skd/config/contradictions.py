@@ -12,7 +12,7 @@ from typing import Any
 from skd.config.fields import kind_from_text
 from skd.config.methods import with_method
 
-__all__ = ["Contradiction", "contradictions", "policies_in", "said_by"]
+__all__ = ["Contradiction", "contradictions", "kind_of", "policies_in", "said_by"]
 
 _Path = tuple[str | int, ...]
 _OF_TOKENS = {"nll", "policy_gradient", "sampled_reverse_kl"}
@@ -72,14 +72,15 @@ def _get(config: object, *path: str | int) -> Any:
     return config
 
 
-def _kind(section: Any) -> str | None:
+def kind_of(section: Any) -> str | None:
+    """The kind of a section given as plain data, in its short form, too; None where it has none."""
     kind = _get(kind_from_text(section), "kind")
     return kind if isinstance(kind, str) else None
 
 
 def policies_in(policy: Any, path: _Path) -> Iterator[_Choice]:
     """A policy and all inside it."""
-    if kind := _kind(policy):
+    if kind := kind_of(policy):
         yield _Choice(path, kind)
     parts = _get(policy, "parts")
     for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
@@ -95,14 +96,14 @@ def _teacher_readers(objective: Any) -> Iterator[_Choice]:
         ("teacher", "nll"),
         ("weights", "by_author"),
     ):
-        if (kind := _kind(_get(objective, key))) not in {None, alone, "custom"}:
+        if (kind := kind_of(_get(objective, key))) not in {None, alone, "custom"}:
             yield _Choice(("objective", key), str(kind))
 
 
 def said_by(config: Mapping[Any, Any], choice: _Choice) -> tuple[_Path, str]:
     """The key that made a choice, and how to say it: the method's where the config does not say it itself."""
     value = _get(config, *choice.path)
-    if _kind(value) != choice.kind:
+    if kind_of(value) != choice.kind:
         return ("method",), f"method {config.get('method', 'skd')} ({choice.path[0]} {choice.kind})"
     path = choice.path if isinstance(value, str) else (*choice.path, "kind")
     return path, f"{_dotted(path)} {choice.kind}"
@@ -161,12 +162,12 @@ def _missing_references(config: Mapping[Any, Any], policies: list[_Choice]) -> l
 
 
 def _idle_target(config: Mapping[Any, Any], objective: Any) -> list[Contradiction]:
-    kind = _kind(_get(objective, "target"))
-    losses = {_kind(_get(objective, key)) for key in ("loss", "data", "student", "teacher")} - {None}
+    kind = kind_of(_get(objective, "target"))
+    losses = {kind_of(_get(objective, key)) for key in ("loss", "data", "student", "teacher")} - {None}
     if kind in {None, "plain"} or not losses <= _OF_TOKENS:
         return []
     path, name = said_by(config, _Choice(("objective", "target"), str(kind)))
-    text = f"{name} changes nothing: objective.loss {_kind(_get(objective, 'loss'))} looks at the token written alone"
+    text = f"{name} changes nothing: objective.loss {kind_of(_get(objective, 'loss'))} looks at the token written alone"
     return [Contradiction(path, text, "write objective.loss: forward_kl, or objective.target: plain")]
 
 

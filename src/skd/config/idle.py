@@ -1,4 +1,5 @@
-"""Settings that have no effect beside others (SKD-C10): sampling where nothing is sampled, saves after the last step.
+"""Settings that have no effect beside others (SKD-C10): sampling where nothing is sampled, saves after the last step,
+a method's name where a file has another policy.
 
 Written on purpose they are refused: on the command line, or in one file with the key that makes them idle. Where a
 shared part, a plan or Python values bring them, or the other key was changed on top, the run goes on and is told.
@@ -10,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skd.config.contradictions import Contradiction, policies_in, said_by
+from skd.config.contradictions import Contradiction, kind_of, policies_in, said_by
 from skd.config.document import Document, KeyPath, value_at
-from skd.config.methods import METHODS, with_method
+from skd.config.methods import ALIASES, METHODS, with_method
 from skd.config.problems import dotted
 from skd.config.schema import RunConfig, SamplingConfig, TrainConfig
 from skd.errors import Problem
@@ -47,11 +48,33 @@ def idle_on_purpose(document: Document) -> Iterator[Contradiction]:
     data = document.data
     if not isinstance(data, Mapping):
         return
+    yield from _outvoted(document, data)
     record = all(key in data for key in _OF_A_RECORD)
     for idle in _idle(data):
         keys = [key for key in idle.keys if _meant(document, key, idle.cause, record)]
         if keys:
             yield Contradiction(keys[0], idle.told(keys), idle.remedy)
+
+
+def _outvoted(document: Document, data: Mapping[Any, Any]) -> Iterator[Contradiction]:
+    """A method from the command line, beside a policy or gate in a file that is not its own and goes first."""
+    name = data.get("method")
+    method = METHODS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
+    if method is None or not document.place(("method",)).startswith(_COMMAND_LINE):
+        return
+    for path in (("policy",), ("policy", "gate")):
+        own, given = (kind_of(value_at(path, values)) for values in ({"policy": method.policy}, data))
+        if own and given and own != given and not _overridden(document, path):
+            found = (
+                f"method {name} has {dotted(path)} {own}, and the file's {dotted(path)} is {given}, which goes first"
+            )
+            yield Contradiction(("method",), found, f"add {dotted(path)}={own}, or take the policy out of the file")
+            return
+
+
+def _overridden(document: Document, key: KeyPath) -> bool:
+    places = (place for known, place in document.places.items() if known[: len(key)] == key)
+    return any(place.startswith(_COMMAND_LINE) for place in places)
 
 
 def idle_problems(config: RunConfig) -> list[Problem]:
@@ -97,7 +120,7 @@ def _idle(data: Mapping[Any, Any]) -> Iterator[_Idle]:
 def _meant(document: Document, key: KeyPath, cause: KeyPath, record: bool) -> bool:
     """Whether ``key`` was written knowing of ``cause``: on the command line, or in the same file."""
     places = [place for known, place in document.places.items() if known[: len(key)] == key]
-    if any(place.startswith(_COMMAND_LINE) for place in places):
+    if _overridden(document, key):
         return True
     return not record and any(_file(place) == _file(document.place(cause)) for place in places)
 
