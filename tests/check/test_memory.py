@@ -125,16 +125,18 @@ def test_kept_prompts_are_their_keys_and_values_within_the_budget() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="weights are packed on a CPU")
 def test_packed_weights_are_the_copies_of_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     model, copies, make = llama(), list[torch.Tensor](), packed.packed
+
+    def found(method: str, **changes: Any) -> int:
+        return dict(estimate(config(method, **changes), model, model, ROWS).phases[-1])["packed weights"]
+
     monkeypatch.setattr(packed, "_SMALL_WEIGHT", 1)
-    assert dict(estimate(config("on_policy"), model, model, ROWS).phases[-1])["packed weights"] == 0, "a small model"
+    assert found("skd") == 0, "a small model"
     monkeypatch.setattr(packed, "_SMALL_MODEL", 1)
     monkeypatch.setattr(packed, "packed", lambda weight: (copies.append(weight), make(weight))[1])
-    found = dict(estimate(config("on_policy"), model, model, ROWS).phases[-1])["packed weights"]
     with torch.inference_mode(), packed.packed_products([model], 10):
         model(torch.zeros(1, 2, dtype=torch.int64))
-    assert found == 2 * _size(copies), "of the student and of the teacher"
-    limited = estimate(config("on_policy", sampling__packed_mb=0), model, model, ROWS)
-    assert dict(limited.phases[-1])["packed weights"] == 0
+    assert [found("on_policy"), found("skd"), found("supervised_kd")] == [_size(copies), 2 * _size(copies), 0]
+    assert found("skd", sampling__packed_mb=0) == 0
 
 
 def test_the_teachers_states_are_kept_for_every_response_token() -> None:

@@ -124,6 +124,8 @@ def estimate(
         fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
         phases.append({"teacher's forward": BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
     phases.append(_writing(config, readers))
+    # They go with the rollout, and yet the C library keeps most of their memory.
+    always["packed weights"] = _packed(config, readers)
     return Estimate(fixed, [always | phase for phase in phases])
 
 
@@ -190,17 +192,18 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
         "caches": sum(reader.cache(rows, config.sampling.max_new_tokens) for reader in readers),
         "prompts read in": max(reader.read_in(rows) for reader in readers),
         "distributions": _JUDGED_ROWS * 4 * judged * readers[0].model.config.get_text_config().vocab_size,
-        "packed weights": _packed(config, readers),
     }
 
 
 def _packed(config: RunConfig, readers: Sequence[_Reader]) -> int:
-    """Copies of what is multiplied, on a CPU; see ``skd.sampling.packed``."""
+    """Copies of what is multiplied while responses are written, on a CPU; see ``skd.sampling.packed``."""
     if torch.cuda.is_available() or config.train.gather == "layer":
         return 0
     if not worth_packing(num_parameters(reader.model) for reader in readers):
         return 0
-    return min(config.sampling.packed_mb * 10**6, sum(reader.multiplied for reader in readers))
+    writing = zip(readers, ({"student", "interleaved"}, {"teacher", "interleaved"}), strict=False)
+    written = sum(reader.multiplied for reader, kinds in writing if kinds & config.writers)
+    return min(config.sampling.packed_mb * 10**6, written)
 
 
 def _weight_bytes(model: PreTrainedModel, quantization: str | None, width: int) -> int:
