@@ -28,7 +28,7 @@ from skd.models import Pair
 from skd.models.vocabulary import vocabulary_digest
 from skd.objectives import HiddenStates, fewer_ids, top_evidence
 from skd.policies import RolloutKey, rolled_out
-from skd.recorded import ASKING, Difference, differences, fingerprint, with_seed, without
+from skd.recorded import ASKING, ROUNDING, Difference, differences, fingerprint, with_seed, without
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
 from skd.train.build import build_policy
 from skd.train.lock import RunLock
@@ -93,12 +93,7 @@ _IDLE = (
     *ASKING,
     "data.validation",
     "sampling.rollouts",
-    # Rounding at most.
-    "sampling.slots",
-    "sampling.evidence",
-    "sampling.prompt_cache_mb",
-    "sampling.packed_mb",
-    "sampling.compile",
+    *ROUNDING,
 )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ASKING",
     "PROBE_TOLERANCE",
+    "ROUNDING",
     "Difference",
     "Recorded",
     "as_recorded",
@@ -48,6 +49,14 @@ _STEP_NAME = re.compile(r"step-(\d+)")
 
 ASKING = ("teacher*.url", "teacher*.concurrency", "teacher*_seconds", "teacher*.tries")
 """Keys, as patterns, of where a served teacher is and how patiently it is asked, not of what it answers."""
+ROUNDING = (
+    "sampling.slots",
+    "sampling.evidence",
+    "sampling.prompt_cache_mb",
+    "sampling.packed_mb",
+    "sampling.compile",
+)
+"""Keys that change sampling by rounding at most."""
 _HARMLESS = (
     *ASKING,
     # Where things lie: what they are is compared by digest, commit or fingerprint.
@@ -75,16 +84,12 @@ _HARMLESS = (
     "train.sharding",
     "train.gather",
     "train.offload",
-    "sampling.slots",
-    "sampling.prompt_cache_mb",
-    "sampling.packed_mb",
-    "sampling.compile",
+    *ROUNDING,
     # Where an engine is and how patiently it is asked.
     "sampling.rollouts.python",
     "sampling.rollouts.transfer",
     "sampling.rollouts.gpu_memory",
     "sampling.rollouts.*_seconds",
-    "sampling.evidence",
 )
 """Keys that may differ without being asked for, as patterns; responses and rows do not depend on them."""
 _FIXED = ("train.batch_size", "train.seed", "student.lora*", "models*", "format")

@@ -27,6 +27,8 @@ _SMALL_WEIGHT = 2**16
 """Numbers of a weight that is left as it is: the other product takes longer to start."""
 _SMALL_MODEL = 2**22
 """Numbers of the largest model below which all are left as they are: each operation is looked at, for a microsecond."""
+_MEASURED = ("x86_64", "AMD64")
+"""Processors on which the gain was measured."""
 
 
 @contextmanager
@@ -49,9 +51,7 @@ def worth_packing(sizes: Iterable[int]) -> bool:
     """Whether models with so many weights, which sample together on a CPU, gain by it."""
     # oneDNN's operations under the names by which torch.compile calls them for frozen weights.
     known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    # On other processors it was not measured.
-    known = known and platform.machine() in ("x86_64", "AMD64")
-    return known and max(sizes, default=0) >= _SMALL_MODEL
+    return known and platform.machine() in _MEASURED and max(sizes, default=0) >= _SMALL_MODEL
 
 
 class Packing(TorchFunctionMode):
