@@ -19,7 +19,7 @@ from typing import Any, cast
 from accelerate import Accelerator
 from torch import Tensor
 
-from skd.config import RunConfig
+from skd.config import MeasuredCosts, RunConfig
 from skd.engines import writers_of
 from skd.errors import CheckpointError, ConfigError, Problem, ResourceError
 from skd.faults import point
@@ -31,6 +31,7 @@ from skd.policies import RolloutKey, rolled_out
 from skd.recorded import ASKING, ROUNDING, Difference, differences, fingerprint, with_seed, without
 from skd.responses import INDEX_FILE, UNFINISHED_FILE, Index, ShardRecord, defect, read_index, shard_tensors
 from skd.train.build import build_policy
+from skd.train.costs import with_costs
 from skd.train.lock import RunLock
 from skd.train.progress import Display
 from skd.train.setup import prepare_prompts
@@ -70,23 +71,32 @@ def generate_responses(
     if top_k is not None and not (config.teacher if pair is None else pair.engines):
         found = "evidence is what the teacher thinks of each token, and teacher is missing"
         raise ConfigError(Problem("SKD-C10", "--evidence", found, "add teacher: PATH, or leave --evidence out"))
-    shown = Display(enabled=display)
+    shown, accelerator = Display(enabled=display), Accelerator(mixed_precision="no")
     with RunLock(directory):
         _require_ours(directory)
-        config = _with_seed(directory, config)
+        config = _as_before(directory, config)
         _refuse_others(directory, {"settings": _settings(config)}, top_k)
-        pair, prompts = prepare_prompts(config, Accelerator(mixed_precision="no"), pair)
+        pair, prompts = prepare_prompts(config, accelerator, pair)
+        config = with_costs(config, pair, prompts, accelerator, SHARD_PROMPTS)
         top_k = None if top_k is None else min(top_k, pair.vocab_size)
         index = _continued(directory, _new_index(config, pair, prompts, top_k), shown)
         return _write_shards(directory, config, pair, prompts, index, shown)
 
 
-def _with_seed(directory: Path, config: RunConfig) -> RunConfig:
-    """A seed that is null is the one of the responses that are already there, or drawn."""
-    if config.train.seed is not None:
-        return config
+def _as_before(directory: Path, config: RunConfig) -> RunConfig:
+    """With seed and measured costs of the responses that are already there, where they are left open; or a new seed."""
     earlier = _earlier(directory)
-    return with_seed(config, secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"])
+    if config.train.seed is None:
+        drawn = secrets.randbelow(2**32) if earlier is None else earlier.origin["settings"]["seed"]
+        config = with_seed(config, drawn)
+    costs = config.sampling.costs
+    if earlier is not None and isinstance(costs, MeasuredCosts) and not costs.microseconds:
+        config = config.with_costs(earlier.origin.get(_COSTS, {}))
+    return config
+
+
+_COSTS = "microseconds"
+"""In the origin of an index: costs that were measured."""
 
 
 _IDLE = (
@@ -118,6 +128,7 @@ def _new_index(config: RunConfig, pair: Pair, prompts: Prompts, top_k: int | Non
             "prompts": fingerprint(prompts),
             "models": pair.provenance,
             "versions": versions(),
+            _COSTS: getattr(config.sampling.costs, "microseconds", {}),
         },
     )
 
@@ -164,7 +175,7 @@ def _told(difference: Difference) -> str:
 
 def _continued(directory: Path, index: Index, shown: Display) -> Index:
     """With the shards that are already there and whole, up to the first that is not."""
-    _refuse_others(directory, index.origin, index.top_k)
+    _refuse_others(directory, without(index.origin, [_COSTS]), index.top_k)
     earlier = _earlier(directory)
     whole: list[ShardRecord] = []
     for shard in () if earlier is None else earlier.shards:

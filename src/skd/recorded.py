@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from skd.config import RunConfig
+from skd.config import MeasuredCosts, RunConfig
 from skd.errors import CheckpointError, ConfigError, Problem
 from skd.files import FileRecord, hash_file
 from skd.manifest import CONFIG_FILE, MANIFEST_FILE, STATE_FILE, read_manifest
@@ -54,6 +54,7 @@ ROUNDING = (
     "sampling.evidence",
     "sampling.prompt_cache_mb",
     "sampling.packed_mb",
+    "sampling.costs*",
     "sampling.compile",
 )
 """Keys that change sampling by rounding at most."""
@@ -176,14 +177,17 @@ def _whole(path: Path, files: Mapping[str, FileRecord]) -> str:
 def as_recorded(config: RunConfig) -> RunConfig:
     """The config with what the run in its output has fixed, where it leaves that open.
 
-    A seed that is null is the one that was drawn, and a Hub model without revision the commit that was loaded then: a
-    branch may have moved since.
+    A seed that is null is the one that was drawn, costs are those that were measured, and a Hub model without revision
+    is the commit that was loaded then: a branch may have moved since.
     """
     found = recorded(Path(config.output))
     if found is None:
         return config
     if config.train.seed is None:
         config = with_seed(config, found.config["train"]["seed"])
+    costs = config.sampling.costs
+    if isinstance(costs, MeasuredCosts) and not costs.microseconds:
+        config = config.with_costs(found.config["sampling"].get("costs", {}).get("microseconds", {}))
     for key, model in config.models.items():
         saved = found.models.get(key) or {}
         if model.revision is None and saved.get("path") == model.path and saved.get("revision"):

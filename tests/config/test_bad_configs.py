@@ -270,6 +270,27 @@ WITHOUT_BASE = [
         "a whole model; write train.gather: step, or leave it out",
     ),
     (
+        "student: s\nteacher: t\ndata: {train: x}\nsampling: {costs: measured}\n"
+        "train: {sharding: fsdp2, gather: layer}\n",
+        "C10] train.yaml:4: sampling.costs is measured, and train.gather is layer, under which a forward waits for "
+        "other processes; write sampling.costs: sizes, or train.gather: step",
+    ),
+    (
+        "student: s\nteacher: t\ndata: {train: x}\n"
+        "sampling: {costs: {kind: measured, microseconds: {student: [1, 2]}}}\n",
+        "C10] train.yaml:4: sampling.costs.microseconds is of student, and the models are student, teacher; give the "
+        "student and each teacher here two numbers, or leave microseconds out and they are measured",
+    ),
+    (
+        "student: s\nteacher: t\ndata: {train: x}\nsampling: {costs: clock}\n",
+        'C05] train.yaml:4: sampling.costs is the text "clock", expected one of sizes, measured',
+    ),
+    (
+        "student: s\nteacher: t\ndata: {train: x}\n"
+        "sampling: {costs: {kind: measured, microseconds: {student: [1, -2], teacher: [1, 2]}}}\n",
+        "C07] train.yaml:4: sampling.costs.microseconds.student.1 is -2, expected a number of at least 0",
+    ),
+    (
         "method: skd\nstudent: s\nteacher: t\ndata: {train: x}\nsampling: {compile: true}\ntrain: {sharding: fsdp2}\n",
         "C10] train.yaml:5: sampling.compile is true, whose graphs remember where the weights lie, and train.sharding "
         "fsdp2 gathers them to another place at each step; leave sampling.compile out, or write train.sharding: none",

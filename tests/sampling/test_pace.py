@@ -2,11 +2,11 @@
 
 import pytest
 
-from skd.sampling.pace import LONGEST_BLOCK, Pace, expected_tokens
+from skd.sampling.pace import LONGEST_BLOCK, Costs, Pace, expected_tokens
 
 
 def _after(acceptance: float, *, rows: int = 8, student: int = 60, teacher: int = 130, device: str = "cpu") -> int:
-    pace = Pace(student, teacher, device, None)
+    pace = Pace(Costs.by_size(student, teacher, device))
     pace.saw([1000], [round(1000 * (1.0 - acceptance))])
     return pace.block(rows)
 
@@ -33,12 +33,12 @@ def test_a_dear_judgement_is_asked_for_less_often() -> None:
 
 
 def test_a_student_that_always_agrees_gets_the_longest_block() -> None:
-    pace = Pace(1, 100, "cpu", None)
+    pace = Pace(Costs.by_size(1, 100, "cpu"))
     pace.saw([10_000], [0])
     assert pace.block(1) == LONGEST_BLOCK == pace.longest
 
 
 def test_a_fixed_block_stays() -> None:
-    pace = Pace(60, 130, "cpu", 5)
+    pace = Pace(Costs.by_size(60, 130, "cpu"), 5)
     pace.saw([1000], [1000])
     assert pace.block(8) == pace.longest == 5

@@ -22,7 +22,7 @@ from skd.config.numbers import ScheduleConfig
 from skd.config.objective import LossConfig, ObjectiveConfig, TargetConfig, WeightsConfig
 from skd.config.paths import resolve_model_path
 from skd.config.policy import GateConfig, PolicyConfig
-from skd.config.schema import RolloutsConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
+from skd.config.schema import MeasuredCosts, RolloutsConfig, RunConfig, SamplingConfig, TrainConfig, WarpConfig
 from skd.config.sources import DataConfig, DataSource, FileSource, HubSource, ResponsesSource, TaskSource
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "HubSource",
     "LoraConfig",
     "LossConfig",
+    "MeasuredCosts",
     "Method",
     "ModelConfig",
     "ObjectiveConfig",

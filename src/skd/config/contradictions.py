@@ -52,6 +52,7 @@ def contradictions(config: Mapping[Any, Any]) -> list[Contradiction]:
         *_rollouts(config, policies),
         *_rows_without_route(config),
         *_prompt_cache(config),
+        *_costs(config),
     ]
 
 
@@ -354,6 +355,23 @@ def _prompt_cache(config: Mapping[Any, Any]) -> list[Contradiction]:
         return [Contradiction(path, f"{text}teacher.kind is {kind}, whose weights change at every step", remedy)]
     if _get(config, "teacher", "engine") is not None:
         return [Contradiction(path, f"{text}a server keeps its prompts itself", remedy)]
+    return []
+
+
+def _costs(config: Mapping[Any, Any]) -> list[Contradiction]:
+    """Costs that cannot be measured, or that are not of the models here."""
+    costs = kind_from_text(_get(config, "sampling", "costs"))
+    if _get(costs, "kind") != "measured":
+        return []
+    if _get(config, "train", "gather") == "layer":
+        text = "sampling.costs is measured, and train.gather is layer, under which a forward waits for other processes"
+        return [Contradiction(("sampling", "costs"), text, "write sampling.costs: sizes, or train.gather: step")]
+    given, by = _get(costs, "microseconds"), _get(config, "teacher", "by")
+    models = ["student", *([f"teacher.by.{name}" for name in by] if isinstance(by, Mapping) else ["teacher"])]
+    if isinstance(given, Mapping) and given and not {"student"} < set(given) <= set(models):
+        text = f"sampling.costs.microseconds is of {', '.join(map(str, given))}, and the models are {', '.join(models)}"
+        remedy = "give the student and each teacher here two numbers, or leave microseconds out and they are measured"
+        return [Contradiction(("sampling", "costs", "microseconds"), text, remedy)]
     return []
 
 

@@ -12,7 +12,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from skd.config.contradictions import contradictions
-from skd.config.fields import Count, Flag, InRange, Integer, PathText, Real, Seconds, Section, Seed, Share, Text
+from skd.config.fields import (
+    Count,
+    Flag,
+    InRange,
+    Integer,
+    PathText,
+    Real,
+    Seconds,
+    Section,
+    Seed,
+    Share,
+    Text,
+    kind_from_text,
+)
 from skd.config.methods import ALIASES, METHODS, MethodName, with_method
 from skd.config.models import (
     HubConfig,
@@ -28,6 +41,7 @@ from skd.config.policy import InterleavedPolicy, PolicyConfig, writers
 from skd.config.sources import DataConfig
 
 __all__ = [
+    "MeasuredCosts",
     "RolloutsConfig",
     "RunConfig",
     "SamplingConfig",
@@ -93,6 +107,29 @@ class RolloutsConfig(Section):
     """Time for all responses of a step; then the run is saved and ends."""
 
 
+_Microseconds = Annotated[Real, AfterValidator(InRange(0))]
+
+
+class SizeCosts(Section):
+    """By the numbers of parameters: equal runs choose equal blocks, on every machine and however busy it is."""
+
+    kind: Literal["sizes"] = "sizes"
+    """What is gone by."""
+
+
+class MeasuredCosts(Section):
+    """Measured once, in some seconds, when a run begins, and recorded in its config.yaml."""
+
+    kind: Literal["measured"] = "measured"
+    """What is gone by."""
+    microseconds: dict[Text, tuple[_Microseconds, _Microseconds]] = Field(default_factory=dict)
+    """Of a forward, and of each of its tokens, by model: student, and teacher or teacher.by.VALUE. Left out, they are
+    measured; those that another run recorded give blocks as it chose them."""
+
+
+CostsConfig = Annotated[SizeCosts | MeasuredCosts, Field(discriminator="kind"), BeforeValidator(kind_from_text)]
+
+
 class SamplingConfig(Section):
     """How responses are sampled. Idle under the policy data_set."""
 
@@ -116,6 +153,8 @@ class SamplingConfig(Section):
     """Megabytes of memory in which a frozen teacher keeps the prompts it has read, over all epochs; 0 keeps none."""
     packed_mb: Annotated[Integer, AfterValidator(InRange(0))] = 4000
     """Megabytes for copies of the weights in the layout that a CPU multiplies fastest, while responses are written."""
+    costs: CostsConfig = SizeCosts()
+    """What drafts and looks cost, by which a block that is null follows the acceptance; a plain name is its kind."""
     compile: Flag = False
     """Compile the sampler's forwards, with CUDA graphs on CUDA; off until someone has run it there."""
 
@@ -255,6 +294,11 @@ class RunConfig(Section):
             return self.model_copy(update={key: model})
         by = {**self.teacher.by, key.removeprefix("teacher.by."): model}
         return self.model_copy(update={"teacher": self.teacher.model_copy(update={"by": by})})
+
+    def with_costs(self, microseconds: Mapping[str, tuple[float, float]]) -> RunConfig:
+        """The same with what its models' forwards were measured to cost."""
+        costs = MeasuredCosts(microseconds=dict(microseconds))
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update={"costs": costs})})
 
     @property
     def writers(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from skd.models.quantized import is_narrow, keep_packing
 from skd.models.vocabulary import end_id, shared_vocab_size, stop_ids
 from skd.sampling.cache import AttentionForm, context_length, settle_attention
 from skd.sampling.judge import Connectable, TeacherEngine
+from skd.sampling.pace import Costs
 from skd.text import shortened
 from skd.types import Head, Prompts
 
@@ -52,6 +53,8 @@ class Pair:
     """How the teacher is made of the student; None where it is a model of its own."""
     server: TeacherEngine | None = None
     """A teacher that is not in this process; ``teacher`` is then None."""
+    costs: Costs | None = None
+    """What the sampler's forwards cost, by which it chooses blocks; None goes by the models' sizes."""
     routes: Mapping[str, Pair] = field(default_factory=dict)
     """The same student with each of several teachers, by name; ``teacher`` is then None, and ``of`` gives a pair."""
 

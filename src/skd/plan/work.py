@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skd.check.prompts import longest_responses
 from skd.config import RunConfig, TeacherModel, teachers_of
 from skd.plan.shape import Shape
-from skd.sampling.pace import Pace
+from skd.sampling.pace import Costs, Pace
 from skd.sampling.packed import worth_packing
 from skd.types import Prompts
 
@@ -143,8 +143,9 @@ def played(work: Work, seed: int = 0) -> tuple[Rounds, int]:
     left = [length for _, length in waiting][::-1]
     held: list[int] = []
     alone = work.writer != "interleaved"
-    sizes = work.student.num_weights, 0 if work.teacher is None else work.teacher.num_weights
-    pace = Pace(*sizes, work.device, _ALONE_BLOCK if alone else work.block)
+    teacher_weights = 0 if work.teacher is None else work.teacher.num_weights
+    costs = Costs.by_size(work.student.num_weights, teacher_weights, work.device)
+    pace = Pace(costs, _ALONE_BLOCK if alone else work.block)
     while left or held:
         if left and len(held) <= work.slots * 3 // 4:
             fills += 1

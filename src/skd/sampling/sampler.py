@@ -22,7 +22,7 @@ from skd.sampling.execution import Eager
 from skd.sampling.finish import Response, gather_rollout, gather_stats
 from skd.sampling.gate import Drafted, Gate, Verdict
 from skd.sampling.judge import Judge, Opening
-from skd.sampling.pace import LONGEST_BLOCK, Pace
+from skd.sampling.pace import LONGEST_BLOCK, Costs, Pace
 from skd.sampling.prompts import PromptCache, PromptReader, PromptTokens
 from skd.sampling.slots import Block, Places, Request, Slots
 from skd.sampling.stops import StopStrings
@@ -266,8 +266,8 @@ def _pace(pair: Pair, settings: Settings) -> Pace:
     if not (settings.gate.drafts and settings.gate.judges):
         fixed = _ALONE_BLOCK
     teacher = 0 if engine is None else engine.num_parameters
-    choices = _FEW_BLOCKS if settings.execution.fixed_shapes else _ALL_BLOCKS
-    return Pace(pair.sampling_student.num_parameters(), teacher, pair.device.type, fixed, choices)
+    costs = pair.costs or Costs.by_size(pair.sampling_student.num_parameters(), teacher, pair.device.type)
+    return Pace(costs, fixed, _FEW_BLOCKS if settings.execution.fixed_shapes else _ALL_BLOCKS)
 
 
 def _replace_first_rejected(drafted: Drafted, verdict: Verdict, kept_B: Tensor) -> Tensor:

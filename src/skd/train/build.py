@@ -50,7 +50,7 @@ from skd.sampling import (
 )
 from skd.schedule import Schedule
 
-__all__ = ["build_gate", "build_objective", "build_policy"]
+__all__ = ["build_execution", "build_gate", "build_objective", "build_policy"]
 
 GATES: Mapping[str, Callable[..., Gate]] = {
     "top_k": TopK,
@@ -92,8 +92,6 @@ def build_policy(
     writers: the engines that write what one model writes alone; None for the sampler in this process.
     """
     settings = config.sampling
-    # Copies would stay where the layers that they are made of do not.
-    packed_mb = 0 if config.train.gather == "layer" else settings.packed_mb
     sampling = Sampling(
         student_warp=Warp(settings.student.temperature, settings.student.top_p),
         teacher_warp=Warp(settings.teacher.temperature, settings.teacher.top_p),
@@ -104,9 +102,16 @@ def build_policy(
         evidence=evidence,
         student_logp=student_logp,
         kept_prompts=PromptCache(settings.prompt_cache_mb) if settings.prompt_cache_mb else None,
-        execution=Compiled() if settings.compile else Eager(packed_mb),
+        execution=build_execution(config),
     )
     return _policy(config.policy, sampling, writers)
+
+
+def build_execution(config: RunConfig) -> Eager:
+    """How the sampler's forwards run."""
+    # Copies would stay where the layers that they are made of do not.
+    packed_mb = 0 if config.train.gather == "layer" else config.sampling.packed_mb
+    return Compiled() if config.sampling.compile else Eager(packed_mb)
 
 
 def build_gate(config: GateConfig) -> Gate:

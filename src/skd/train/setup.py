@@ -32,6 +32,7 @@ from skd.responses import StoredResponses
 from skd.sampling.checks import require_prompts
 from skd.train.batch import StudentLoss
 from skd.train.build import build_objective, build_policy
+from skd.train.costs import with_costs
 from skd.train.fsdp import Sharded
 from skd.train.run import Run
 from skd.train.scale import loss_scaler
@@ -81,6 +82,8 @@ def prepare(
     def loss_of(learner: Pair) -> StudentLoss:
         return StudentLoss(learner, objective, config.train.precision)
 
+    # While the models are whole.
+    config = with_costs(config, pair, train_set, accelerator)
     spread = spread_over(pair, loss_of, config.train, accelerator)
     # At another temperature than the rollout's the two log-probs could not be compared.
     student_logp = objective.token_loss.needs_rollout_logp and objective.temperature == 1.0
