@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.ours WORK.json NAME ...
 
-Names: skd_alpha5, skd_alpha9, on_policy, supervised (whole training steps), released (one response), hf_generate,
-our_generate, hf_assisted (generation alone) and light (the pieces of the speed of light).
+Names: skd_alpha5, skd_alpha9, on_policy, supervised (whole training steps), released (three steps of one response),
+hf_generate, our_generate, hf_assisted (generation alone) and light (the pieces of the speed of light).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from skd.train.setup import prepare
 from skd.train.step import train_step
 from skd.types import Prompts
 
+_RELEASED = 3
+"""Responses to a turn of the released code's steps: one alone has the acceptance that its prompt happens to give."""
 Turn = Callable[[], Mapping[str, Any]]
 METHODS = {"skd_alpha5": "skd", "skd_alpha9": "skd", "on_policy": "on_policy", "supervised": "supervised_kd"}
 
@@ -81,6 +83,7 @@ class Contestants:
         work, teacher = self.work, "warm_teacher" if name == "skd_alpha9" else "teacher"
         method = METHODS[name]
         plain = {"temperature": 1.0, "top_p": 1.0}
+        drafts = {**plain, "temperature": work.get("warm_temperature", 1.0)} if name == "skd_alpha9" else plain
         longest = work["length"] * (2 if work["spread"] else 1)
         config = {
             "method": method,
@@ -89,7 +92,7 @@ class Contestants:
             "data": {"train": "rows.json"},
             "sampling": {
                 "max_new_tokens": longest,
-                "student": plain,
+                "student": drafts,
                 "teacher": plain,
             },
             "train": {
@@ -114,9 +117,10 @@ class Contestants:
         prompts = iter(self.work["prompts"] * 100)
 
         def turn() -> Mapping[str, Any]:
-            watch = protocol.Stopwatch()
-            tokens = released.step(next(prompts))
-            return {**watch.read(), "tokens": tokens, "alpha": released.kept / (released.kept + released.replaced)}
+            watch, before = protocol.Stopwatch(), (released.kept, released.replaced)
+            tokens = sum(released.step(next(prompts)) for _ in range(_RELEASED))
+            kept, replaced = released.kept - before[0], released.replaced - before[1]
+            return {**watch.read(), "tokens": tokens, "alpha": kept / (kept + replaced)}
 
         return turn
 

@@ -1,4 +1,6 @@
-"""Pairs that need no download: of SmolLM2-135M's shape, random, with a chosen acceptance rate.
+"""The pairs and the work: SmolLM2-135M, the package's own, and random ones of a chosen acceptance rate, any shape.
+
+A random pair needs no download and no training.
 
 The teacher is the student followed by further layers that are scaled down by ``noise``: 0 makes it the student, and the
 larger it is the less the two agree. Gate, models and draws are the real ones; only the words mean nothing.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +76,8 @@ def with_work(plan: dict[str, Any], directory: Path) -> dict[str, Any]:
     ``spread`` the references are log-normal (median ``length``, that sigma, at most twice the median), and one id in
     ``length`` ends a sampled response, at most as long.
     """
-    if plan["shape"] == "quickstart":
-        return _quickstart(plan)
+    if plan["shape"] in _REAL:
+        return {**plan, **_REAL[plan["shape"]](plan), "lr": 1e-7}
     shape, generator = SHAPES[plan["shape"]], torch.Generator().manual_seed(0)
 
     def rows(lengths: Tensor) -> list[list[int]]:
@@ -110,6 +113,23 @@ def _lengths(plan: dict[str, Any], generator: torch.Generator) -> Tensor:
     return lengths
 
 
+def _smollm2(plan: dict[str, Any]) -> dict[str, Any]:
+    """SmolLM2-135M; warm are the drafts that the student draws at a low temperature."""
+    from benchmarks.speed import smollm2
+
+    student = smollm2.student()
+    prompts, responses = smollm2.rows(plan["batch"] * 8, plan["length"])
+    return {
+        "student": str(student),
+        "teacher": str(smollm2.teacher()),
+        "warm_teacher": str(smollm2.teacher()),
+        "warm_temperature": 0.5,
+        "prompts": prompts,
+        "responses": responses,
+        "step_stop_ids": [],
+    }
+
+
 def _quickstart(plan: dict[str, Any]) -> dict[str, Any]:
     """The pair of the package with real prompts and references of its task."""
     from skd.config import resolve_model_path
@@ -119,15 +139,16 @@ def _quickstart(plan: dict[str, Any]) -> dict[str, Any]:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(student, trust_remote_code=False)
     rows = TASKS["number_words"].rows("train", plan["batch"] * 8, 0)
     return {
-        **plan,
         "student": student,
         "teacher": teacher,
         "warm_teacher": teacher,
         "prompts": [tokenizer.encode(row.prompt) for row in rows],
         "responses": [tokenizer.encode(row.response) for row in rows],
         "step_stop_ids": [1],
-        "lr": 1e-7,
     }
+
+
+_REAL: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"quickstart": _quickstart, "smollm2": _smollm2}
 
 
 def _llama(shape: Shape, layers: int) -> LlamaForCausalLM:

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def gkd(work: dict[str, Any], directory: str, tokenizer: Any, student: Any, teac
         student,
         teacher,
         args=GKDConfig(lmbda=0.0 if supervised else 1.0, max_new_tokens=work["length"], **_common(work, directory)),
-        data_collator=_collate,
+        data_collator=partial(_collate, tokenizer.pad_token_id),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[turns],
@@ -119,14 +120,14 @@ def distillation(
     )
 
 
-def _collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+def _collate(pad_id: int, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     """What TRL's own collator makes of chats, from ids: prompts padded on the left."""
     width = max(len(row["prompt"]) for row in rows)
     padding = [width - len(row["prompt"]) for row in rows]
-    prompts = torch.tensor([[0] * pad + row["prompt"] for pad, row in zip(padding, rows, strict=True)])
+    prompts = torch.tensor([[pad_id] * pad + row["prompt"] for pad, row in zip(padding, rows, strict=True)])
     prompt_mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
     longest = max(len(row["response"]) for row in rows)
-    padded = [row["response"] + [0] * (longest - len(row["response"])) for row in rows]
+    padded = [row["response"] + [pad_id] * (longest - len(row["response"])) for row in rows]
     mask = [[1] * len(row["response"]) + [0] * (longest - len(row["response"])) for row in rows]
     responses, response_mask = torch.tensor(padded), torch.tensor(mask)
     return {

@@ -43,6 +43,17 @@ def test_drafts_that_are_all_kept_take_a_round_for_each_block() -> None:
     assert played(work()) == (Counter({(6, 3): 4}), 1)
 
 
+def test_blocks_follow_the_costs_that_a_run_recorded() -> None:
+    values = {"teacher": "t", "student": "s", "data": {"train": "rows.json"}}
+    blocks = []
+    for look in (1e6, 0):
+        costs = {"kind": "measured", "microseconds": {"student": [1, 0], "teacher": [look, 0]}}
+        config = config_of({**values, "sampling": {"costs": costs}})
+        found = Work.of(config, {"student": SHAPE, "teacher": SHAPE}, PROMPTS, 0.9, "cpu")
+        blocks.append(max(block for _, block in played(found)[0]))
+    assert blocks == [5, 1]  # all of a response, and one token
+
+
 def test_drafts_that_are_never_kept_take_a_round_for_each_token() -> None:
     assert played(work(alpha=0.0)) == (Counter({(6, 3): 10, (6, 2): 1, (6, 1): 1}), 1)
 

@@ -12,8 +12,9 @@ from skd.config import config_of, load_config
 from skd.generate import generate_responses
 from skd.responses import UNFINISHED_FILE
 from skd.sampling.pace import Costs
+from skd.train import train
 from skd.train.resume import find_start
-from tests.train.conftest import ROWS, end_state, open_run, run_train
+from tests.train.conftest import ROWS, end_state, open_pair, open_run, run_train
 from tests.train.test_ranks import run_as_ranks
 
 KNOWN = {"student": (30.0, 2.0), "teacher": (90.0, 4.0)}
@@ -46,13 +47,15 @@ def test_a_run_goes_by_sizes_unless_it_is_told(settings, measured):
     assert not measured
 
 
-def test_costs_are_measured_once_recorded_and_kept(settings, measured, tmp_path):
+def test_costs_are_measured_once_recorded_and_kept(settings, measured, tmp_path, capsys):
     config = with_costs(settings(max_steps=2))
-    run_train(config)
+    train(config, pair=open_pair(config), prompts=ROWS, validation=ROWS)
+    assert "recorded in config.yaml: student 1 us + 0 us a token, teacher 1e+09 us" in capsys.readouterr().err
     first = recorded(config)
     assert first.microseconds["student"] == (1.0, 0.0)
     config["train"]["max_steps"] = 4
-    run_train(config)
+    train(config, pair=open_pair(config), prompts=ROWS, validation=ROWS)
+    assert "recorded in config.yaml" not in capsys.readouterr().err
     assert recorded(config) == first
     assert measured == [4]
     run_train({**config, "output": str(tmp_path / "other")})

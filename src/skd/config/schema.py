@@ -126,6 +126,11 @@ class MeasuredCosts(Section):
     """Of a forward, and of each of its tokens, by model: student, and teacher or teacher.by.VALUE. Left out, they are
     measured; those that another run recorded give blocks as it chose them."""
 
+    def __str__(self) -> str:
+        """In words."""
+        lines = self.microseconds.items()
+        return ", ".join(f"{model} {forward:g} us + {token:g} us a token" for model, (forward, token) in lines)
+
 
 CostsConfig = Annotated[SizeCosts | MeasuredCosts, Field(discriminator="kind"), BeforeValidator(kind_from_text)]
 

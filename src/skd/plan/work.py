@@ -55,6 +55,8 @@ class Work:
     """The judge reads all that stands before a block anew, as a vLLM server does."""
     device: str = "cpu"
     """Whose pace the block follows."""
+    costs: Costs | None = None
+    """Which it follows in place of the models' sizes: those that a run measured."""
 
     @staticmethod
     def of(
@@ -98,6 +100,7 @@ class Work:
             prompts_kept=config.sampling.prompt_cache_mb > 0,
             packed_mb=config.sampling.packed_mb,
             device=device,
+            costs=_costs(config, key),
         )
 
     @property
@@ -112,6 +115,11 @@ class Work:
     def tokens(self) -> int:
         """Response tokens of the step."""
         return sum(self.responses)
+
+
+def _costs(config: RunConfig, teacher: str) -> Costs | None:
+    known = getattr(config.sampling.costs, "microseconds", {})
+    return Costs(known["student"], known[teacher]) if teacher in known else None
 
 
 def _writer(config: RunConfig) -> str:
@@ -144,7 +152,7 @@ def played(work: Work, seed: int = 0) -> tuple[Rounds, int]:
     held: list[int] = []
     alone = work.writer != "interleaved"
     teacher_weights = 0 if work.teacher is None else work.teacher.num_weights
-    costs = Costs.by_size(work.student.num_weights, teacher_weights, work.device)
+    costs = work.costs or Costs.by_size(work.student.num_weights, teacher_weights, work.device)
     pace = Pace(costs, _ALONE_BLOCK if alone else work.block)
     while left or held:
         if left and len(held) <= work.slots * 3 // 4:

@@ -135,6 +135,8 @@ def train(
         if checkpoint and isinstance(prompts, Prompts):
             _require_same_rows(checkpoint, prompts)  # before weights are read
         run = prepare(config, accelerator, pair=pair, prompts=prompts, validation=validation)
+        if run.config != config:
+            shown.say(f"measured, and recorded in config.yaml: {run.config.sampling.costs}")
         # With several processes one of them must not leave in the middle of a step: the others would wait for it.
         run = replace(run, check=stop.check if run.world_size == 1 else in_a_round)
         state = _restored(run, checkpoint) if checkpoint else _first_state(run)
