@@ -1,7 +1,7 @@
 """The benchmark's real pair: SmolLM2-135M-Instruct, and every third of its layers after a short distillation.
 
-Made once, in some minutes, under ``models/smollm2`` and ``runs/speed``, by the project's own tools: the package of
-``recipes/smollm2/fetch.py``, the rows of ``skd.data.make``, the run of ``smollm2.yaml``. What was stopped goes on.
+Made once, in some minutes, under ``models/smollm2`` and ``runs/speed``, by the project's own tools: the scripts of
+``recipes/smollm2``, the rows of ``skd.data.make``, the run of ``smollm2.yaml``. What was stopped goes on.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-
-from skd.models.directory import write_model
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 __all__ = ["rows", "student", "teacher"]
 
@@ -35,8 +32,8 @@ def student() -> Path:
     """The student after 48 steps of SKD, which took it from a loss above that of a uniform guess."""
     trained = _WORK / "run" / "student"
     if not trained.exists():
-        if not (_WORK / "start").exists():
-            _write_start(_WORK / "start")
+        others = ",".join(f"{layer + 1}-{layer + 2}" for layer in range(0, 30, 3))
+        _run(_ROOT / "recipes" / "smollm2" / "prune.py", teacher(), _WORK / "start", "--drop", others)
         _run("-m", "skd.data.make", "gsm8k", "--to", _WORK / "data", *["--train", "3000", "--max-characters", "900"])
         _run("-m", "skd", "train", Path(__file__).with_suffix(".yaml"))
     return trained
@@ -61,16 +58,6 @@ def _encoded(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], li
             [{"role": "user", "content": row["question"]}], add_generation_prompt=True, return_dict=False
         )
         yield chat, tokenizer.encode(row["answer"])
-
-
-def _write_start(directory: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(teacher(), trust_remote_code=False, use_safetensors=True)
-    model.model.layers = nn.ModuleList(model.model.layers[::3])
-    model.config.num_hidden_layers = len(model.model.layers)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[::3]
-    tokenizer = AutoTokenizer.from_pretrained(teacher(), trust_remote_code=False)
-    write_model(directory, model, tokenizer, "Every third layer of SmolLM2-135M-Instruct (Apache-2.0).\n")
 
 
 def _run(*command: str | Path) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
@@ -24,13 +24,13 @@ LAYER = re.compile(r"(?<=model\.layers\.)\d+")
 COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "README.md")
 
 
-def prune(source: Path, target: Path, dropped: range) -> int:
+def prune(source: Path, target: Path, dropped: Collection[int]) -> int:
     """Write ``target``, whole or not at all; the number of layers it has."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     layers = config["num_hidden_layers"]
-    if not 0 <= dropped.start < dropped.stop <= layers or len(dropped) == layers:
-        sys.exit(f"{source} has the layers 0-{layers - 1}; name some of these, and not all")
     left = [layer for layer in range(layers) if layer not in dropped]
+    if not dropped or not left or not set(dropped) <= set(range(layers)):
+        sys.exit(f"{source} has the layers 0-{layers - 1}; name some of these, and not all")
     config["num_hidden_layers"] = len(left)
     if "layer_types" in config:
         config["layer_types"] = [config["layer_types"][layer] for layer in left]
@@ -56,11 +56,14 @@ def _tensors(path: Path, left: Sequence[int]) -> dict[str, Tensor]:
     return tensors
 
 
-def _layers(text: str) -> range:
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and last.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no range such as 12-21")
-    return range(int(first), int(last) + 1)
+def _layers(text: str) -> list[int]:
+    layers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r} is no range such as 12-21")
+        layers += range(int(first), int(last) + 1)
+    return layers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="model directory with one model.safetensors")
     parser.add_argument("target", type=Path, help="model directory to write")
-    parser.add_argument("--drop", type=_layers, required=True, help="first and last layer to leave out", metavar="A-B")
+    parser.add_argument(
+        "--drop", type=_layers, required=True, help="ranges to leave out, such as 1-2,4-5", metavar="A-B"
+    )
     options = parser.parse_args(arguments)
     print(f"{options.target}: {prune(options.source, options.target, options.drop)} layers")
 

@@ -29,8 +29,9 @@ def loaded(path: Path) -> PreTrainedModel:
     return model
 
 
-def test_the_student_is_the_teacher_without_the_dropped_layers(source: Path, tmp_path: Path) -> None:
-    script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", "1-2"])
+@pytest.mark.parametrize("dropped", ["1-2", "1-1,2-2"])
+def test_the_student_is_the_teacher_without_the_dropped_layers(source: Path, tmp_path: Path, dropped: str) -> None:
+    script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", dropped])
     student, teacher = loaded(tmp_path / "student"), loaded(source)
     layers = teacher.model.layers
     teacher.model.layers = torch.nn.ModuleList([layers[0], layers[3], layers[4]])
@@ -42,7 +43,7 @@ def test_the_student_is_the_teacher_without_the_dropped_layers(source: Path, tmp
     assert (tmp_path / "student" / "tokenizer.json").is_file()
 
 
-@pytest.mark.parametrize("dropped", ["3-5", "2-1", "0-4"])
+@pytest.mark.parametrize("dropped", ["3-5", "2-1", "0-4", "0-1,2-4", "1-1,9-9"])
 def test_layers_that_are_not_there_cannot_be_dropped(source: Path, tmp_path: Path, dropped: str) -> None:
     with pytest.raises(SystemExit, match=r"has the layers 0-4; name some of these, and not all"):
         script("smollm2/prune.py").main([str(source), str(tmp_path / "student"), "--drop", dropped])
