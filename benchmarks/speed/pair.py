@@ -123,7 +123,7 @@ def _smollm2(plan: dict[str, Any]) -> dict[str, Any]:
         "student": str(student),
         "teacher": str(smollm2.teacher()),
         "warm_teacher": str(smollm2.teacher()),
-        "warm_temperature": 0.5,
+        "warm_temperature": 0.25,
         "prompts": prompts,
         "responses": responses,
         "step_stop_ids": [],
