@@ -1,13 +1,14 @@
 """Products of packed weights are torch's own, up to rounding; a rollout packs the weights that it begins with."""
 
 import copy
+import gc
 
 import pytest
 import torch
 from torch.nn.functional import linear
 
 from skd.sampling import Eager, packed
-from skd.sampling.packed import Packing, packed_products
+from skd.sampling.packed import KeptCopies, Packing, packed_products
 from tests.sampling.cases import Case, assert_same, expected
 from tests.tiny import FAMILIES, tiny_model
 
@@ -62,8 +63,6 @@ def test_a_product_is_the_plain_one(dtype, rows, with_bias, packs):
 def test_what_is_not_packed(packs, monkeypatch):
     wide, other = torch.randn(8, 6), torch.randn(8, 6)
     with Packing(wide.nbytes):
-        linear(torch.randn(packed._FEW_ROWS + 1, 6), wide)
-        assert not packs, "a first product with many rows"
         linear(torch.randn(2, 6, dtype=torch.float64), torch.randn(8, 6, dtype=torch.float64))
         assert not packs, "another type of number"
         linear(torch.randn(2, 6), wide)
@@ -73,6 +72,61 @@ def test_what_is_not_packed(packs, monkeypatch):
     with Packing(10**6):
         linear(torch.randn(2, 6), wide)
     assert len(packs) == 1, "a small weight"
+
+
+def test_a_frozen_teachers_copies_stay_and_change_no_bit(packs):
+    case, execution = Case(cap=8), Eager(kept=KeptCopies())
+    pair = copy.deepcopy(case.pair)
+    fresh = case.run(pair, slots=2, execution=Eager())
+    count = len(packs)
+    for _ in range(2):
+        again = case.run(pair, slots=2, execution=execution)
+        assert [ids.tolist() for ids in again.response_ids] == [ids.tolist() for ids in fresh.response_ids]
+        assert all(map(torch.equal, again.evidence, fresh.evidence))
+    student = {weight.data_ptr() for weight in pair.student.parameters()}
+    third = packs[2 * count :]
+    assert 0 < len(third) < count
+    assert {weight.data_ptr() for weight in third} <= student
+    with torch.no_grad():
+        pair.student.get_output_embeddings().weight.mul_(-1.0)
+    changed, plain = case.run(pair, execution=execution), case.run(pair, execution=Eager(0))
+    assert [ids.tolist() for ids in changed.response_ids] == [ids.tolist() for ids in plain.response_ids]
+
+
+def packed_by(models, megabytes, frozen, kept, packs):
+    """The numbers of these models whose heads were packed in a rollout that multiplies them all."""
+    before = len(packs)
+    with torch.inference_mode(), packed_products(models, megabytes, frozen, kept):
+        for model in models:
+            linear(torch.randn(2, 32), model.get_output_embeddings().weight)
+    heads = [weight.data_ptr() for weight in packs[before:]]
+    return [number for number, m in enumerate(models) if m.get_output_embeddings().weight.data_ptr() in heads]
+
+
+def test_what_is_kept_leaves_room_for_the_models_of_a_rollout(packs, monkeypatch):
+    one, other, student = (tiny_model("llama", seed=seed) for seed in range(3))
+    size = sum(weight.nbytes for weight in one.parameters()) / 10**6
+    kept = KeptCopies()
+    assert packed_by([student, one], 3 * size, one, kept, packs) == [0, 1]
+    assert packed_by([student, one], 3 * size, one, kept, packs) == [0]
+    assert packed_by([student, other], 3 * size, other, kept, packs) == [0, 1]
+    assert packed_by([student, one], 3 * size, one, kept, packs) == [0], "both teachers' copies have room"
+    head = one.get_output_embeddings().weight.nbytes / 10**6
+    assert packed_by([student, other], 2 * size + head / 2, other, kept, packs) == [0, 1], "one's are given up"
+    assert packed_by([student, one], 2 * size + head / 2, one, kept, packs) == [0, 1]
+    assert packed_by([student, one], 1.5 * size, one, kept, packs) == [0, 1]
+    assert packed_by([student, one], 1.5 * size, one, kept, packs) == [0, 1], "not kept where not all has room"
+    assert packed_by([student, one], 3 * size, None, kept, packs) == [0, 1], "not frozen"
+
+
+def test_copies_go_with_their_model(packs):
+    kept, model = KeptCopies(), tiny_model("llama", seed=0)
+    packed_by([model], 10, model, kept, packs)
+    assert len(kept.of(model)) == 1
+    packs.clear()
+    del model
+    gc.collect()
+    assert not kept._models
 
 
 def test_small_models_are_left_alone(packs, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skd import faults
+from skd.sampling import packed
 from skd.train.directory import latest_whole
 from tests.train.conftest import end_state, run_train
 
@@ -99,3 +100,22 @@ def test_the_last_validation_is_finished_and_the_run_complete(settings):
         result = run_train(config)
     assert result.step == 2
     assert result.student_dir.is_dir()
+
+
+@pytest.mark.skipif(not packed.worth_packing([2**40]), reason="this torch has no oneDNN")
+def test_the_copies_of_a_teacher_that_a_resumed_run_lacks_change_nothing(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "_SMALL_WEIGHT", 1)
+    monkeypatch.setattr(packed, "_SMALL_MODEL", 1)
+    made, make = [], packed.packed
+    monkeypatch.setattr(packed, "packed", lambda weight: (made.append(weight.shape), make(weight))[1])
+    config = settings()
+    whole = {**config, "output": str(tmp_path / "whole")}
+    run_train(whole)
+    # The head and two products of each layer: shapes that only the teacher has.
+    assert made.count((64, 32)) == 5, "once for all rollouts and validations"
+    assert made[-1] != (64, 32)
+    with faults.hooked(at_round(9, lambda: os.kill(os.getpid(), signal.SIGTERM))), pytest.raises(SystemExit):
+        run_train(config)
+    run_train(config, resume="must")
+    assert made.count((64, 32)) == 15
+    assert end_state(config["output"], 6) == end_state(whole["output"], 6)

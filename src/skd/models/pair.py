@@ -73,8 +73,12 @@ class Pair:
         """What judges drafts and scores responses: the server, or the teacher in this process; None without one."""
         if self.server is not None or self.teacher is None or self.teacher_form is None:
             return self.server
-        frozen = self.own_teacher is None or self.own_teacher.frozen
-        return LocalTeacher(self.teacher, self.teacher_form, self.vocab_size, self.context, frozen)
+        return LocalTeacher(self.teacher, self.teacher_form, self.vocab_size, self.context, self.frozen)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the weights of a teacher in this process never change."""
+        return self.own_teacher is None or self.own_teacher.frozen
 
     @property
     def required_engine(self) -> TeacherEngine:

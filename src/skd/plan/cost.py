@@ -162,7 +162,7 @@ def _sampling(work: Work, prices: Prices) -> dict[Part, Cost]:
     few = prices.packed if work.packs else prices
     if work.packs and drafts:
         parts["draft"] += prices.packing(work.student, work.student_dtype)
-    if work.packs and judges and work.teacher is not None:
+    if work.packs and judges and work.teacher is not None and not work.copies_kept:
         parts["judge"] += prices.packing(work.teacher, work.teacher_dtype)
     for (rows, block), times in rounds.items():
         if drafts:

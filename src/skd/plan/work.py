@@ -51,6 +51,8 @@ class Work:
     """The teacher has read the prompts in an earlier epoch."""
     packed_mb: int = 0
     """What packed weights may take on a CPU."""
+    copies_kept: bool = False
+    """A frozen teacher's were packed in an earlier step."""
     rescored: bool = False
     """The judge reads all that stands before a block anew, as a vLLM server does."""
     device: str = "cpu"
@@ -99,6 +101,7 @@ class Work:
             recompute=config.sampling.evidence == "recompute",
             prompts_kept=config.sampling.prompt_cache_mb > 0,
             packed_mb=config.sampling.packed_mb,
+            copies_kept=isinstance(teacher, TeacherModel) and config.train.sharding == "none",
             device=device,
             costs=_costs(config, key),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from skd.sampling.cache import AttentionForm, CursorCache, CursorModel
-from skd.sampling.packed import packed_products
+from skd.sampling.packed import KeptCopies, packed_products
 from skd.sampling.writer import Passes, read, step
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ _SHORTEST = 64
 
 @dataclass(frozen=True)
 class Eager:
-    """The passes as they are. ``packed_mb`` bounds what ``skd.sampling.packed`` may take, in megabytes."""
+    """The passes as they are. ``packed_mb`` bounds what ``skd.sampling.packed`` may take, in megabytes; in ``kept`` it
+    keeps copies of frozen teachers for the next rollout."""
 
     packed_mb: int = PACKED_MB
+    kept: KeptCopies | None = field(default=None, compare=False)
     passes: Passes = Passes()  # noqa: RUF009 - a value without state
     fixed_shapes: ClassVar[bool] = False
 
@@ -45,9 +47,11 @@ class Eager:
         """A model with a cache for ``num_rows`` rows of at least ``capacity`` positions."""
         return CursorModel(module, form, context, CursorCache(num_rows, capacity))
 
-    def running(self, *models: PreTrainedModel | None) -> AbstractContextManager[None]:
-        """Around the passes of a rollout by these models."""
-        return packed_products(models, self.packed_mb)
+    def running(
+        self, student: PreTrainedModel, teacher: PreTrainedModel | None, *, frozen: bool
+    ) -> AbstractContextManager[None]:
+        """Around the passes of a rollout by these models; ``frozen`` says that the teacher's weights never change."""
+        return packed_products((student, teacher), self.packed_mb, teacher if frozen else None, self.kept)
 
 
 class Compiled(Eager):
@@ -65,7 +69,7 @@ class Compiled(Eager):
             graphs = torch.compile(function, backend=backend, mode=mode, fullgraph=True, dynamic=False)
             return graphs if mode is None else _captured(graphs)
 
-        super().__init__(0, Passes(compiled(step), compiled(read)))
+        super().__init__(0, passes=Passes(compiled(step), compiled(read)))
         self._caches: WeakKeyDictionary[nn.Module, CursorCache] = WeakKeyDictionary()
 
     def body(self, module: nn.Module, form: AttentionForm, context: int, num_rows: int, capacity: int) -> CursorModel:
@@ -76,7 +80,7 @@ class Compiled(Eager):
         return CursorModel(module, form, context, cache, _bucket)
 
     @contextmanager
-    def running(self, *models: PreTrainedModel | None) -> Iterator[None]:
+    def running(self, student: PreTrainedModel, teacher: PreTrainedModel | None, *, frozen: bool) -> Iterator[None]:
         """With room for all graphs."""
         with torch._dynamo.config.patch(recompile_limit=_MOST_GRAPHS, accumulated_recompile_limit=4 * _MOST_GRAPHS):
             yield

@@ -101,7 +101,8 @@ class Sampler:
     def run(self, check: Callable[[], None]) -> Rollout:
         """Draft, judge and commit until every response has ended; ``check`` is called before every round."""
         slots, settings = self._slots, self._settings
-        with settings.execution.running(self._pair.sampling_student, self._pair.teacher):
+        pair = self._pair
+        with settings.execution.running(pair.sampling_student, pair.teacher, frozen=pair.frozen):
             while slots.num_waiting or slots.num_active:
                 check()
                 self._clock.lap("rest")

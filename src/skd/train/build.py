@@ -48,6 +48,7 @@ from skd.sampling import (
     TopP,
     Warp,
 )
+from skd.sampling.packed import KeptCopies
 from skd.schedule import Schedule
 
 __all__ = ["build_execution", "build_gate", "build_objective", "build_policy"]
@@ -109,9 +110,11 @@ def build_policy(
 
 def build_execution(config: RunConfig) -> Eager:
     """How the sampler's forwards run."""
-    # Copies would stay where the layers that they are made of do not.
+    if config.sampling.compile:
+        return Compiled()
+    # Copies would stay where the layers, or the whole models, that they are made of do not.
     packed_mb = 0 if config.train.gather == "layer" else config.sampling.packed_mb
-    return Compiled() if config.sampling.compile else Eager(packed_mb)
+    return Eager(packed_mb, KeptCopies() if config.train.sharding == "none" else None)
 
 
 def build_gate(config: GateConfig) -> Gate:
