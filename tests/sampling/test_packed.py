@@ -104,7 +104,7 @@ def packed_by(models, megabytes, frozen, kept, packs):
 
 
 def test_what_is_kept_leaves_room_for_the_models_of_a_rollout(packs, monkeypatch):
-    one, other, student = (tiny_model("llama", seed=seed) for seed in range(3))
+    one, other, student = (tiny_model("llama", seed=seed).requires_grad_(False) for seed in range(3))
     size = sum(weight.nbytes for weight in one.parameters()) / 10**6
     kept = KeptCopies()
     assert packed_by([student, one], 3 * size, one, kept, packs) == [0, 1]
@@ -122,6 +122,8 @@ def test_what_is_kept_leaves_room_for_the_models_of_a_rollout(packs, monkeypatch
 def test_copies_go_with_their_model(packs):
     kept, model = KeptCopies(), tiny_model("llama", seed=0)
     packed_by([model], 10, model, kept, packs)
+    assert not kept.of(model), "its weights are trained"
+    packed_by([model.requires_grad_(False)], 10, model, kept, packs)
     assert len(kept.of(model)) == 1
     packs.clear()
     del model

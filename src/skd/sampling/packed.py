@@ -52,8 +52,8 @@ class KeptCopies:
             self._models.clear()
 
     def keep(self, model: nn.Module, copies: Copies) -> None:
-        """Of ``copies``, those of the model's own weights."""
-        own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        """Of ``copies``, those of the model's own weights; not of adapters that are trained on it."""
+        own = {weight.untyped_storage().data_ptr() for weight in model.parameters() if not weight.requires_grad}
         self._models[model] = {
             place: (weight, copy)
             for place, (weight, copy) in copies.items()
