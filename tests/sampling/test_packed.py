@@ -8,7 +8,9 @@ import torch
 from torch.nn.functional import linear
 
 from skd.sampling import Eager, packed
+from skd.sampling.calibrate import measured_costs
 from skd.sampling.packed import KeptCopies, Packing, packed_products
+from skd.types import Prompts
 from tests.sampling.cases import Case, assert_same, expected
 from tests.tiny import FAMILIES, tiny_model
 
@@ -91,6 +93,12 @@ def test_a_frozen_teachers_copies_stay_and_change_no_bit(packs):
         pair.student.get_output_embeddings().weight.mul_(-1.0)
     changed, plain = case.run(pair, execution=execution), case.run(pair, execution=Eager(0))
     assert [ids.tolist() for ids in changed.response_ids] == [ids.tolist() for ids in plain.response_ids]
+
+
+def test_costs_are_measured_with_weights_that_are_packed_already(packs):
+    measured_costs(Case().pair, Prompts([[2, 3], [4]], range(2)), 2)
+    assert packs
+    assert len({weight.data_ptr() for weight in packs}) == len(packs)
 
 
 def packed_by(models, megabytes, frozen, kept, packs):

@@ -30,6 +30,9 @@ def measured_costs(
     rollouts, after one that does not count. ``prompts`` are repeated where they are too few. Raises as ``interleave``.
     """
     endless, longest = replace(pair, stop_ids=frozenset()), min(LONGEST_BLOCK, max_new_tokens)
+    execution = execution or Eager()
+    # Weights are packed once, not for each of these short rollouts: a long one spends little time on it.
+    within = execution if execution.fixed_shapes else Eager(0)
 
     def seconds(rows: int, block: int) -> tuple[float, float]:
         stats = [
@@ -40,14 +43,15 @@ def measured_costs(
                 block=block,
                 max_new_tokens=longest,
                 slots=rows,
-                execution=execution,
+                execution=within,
             ).stats
             for _ in range(_REPEATS + 1)
         ][1:]
         draft = statistics.median(one.seconds_draft / (one.rounds * block) for one in stats)
         return draft, statistics.median(one.seconds_judge / one.rounds for one in stats)
 
-    (student_one, teacher_one), (student_many, teacher_many) = seconds(1, 1), seconds(rows, longest)
+    with execution.running(pair.sampling_student, pair.teacher, frozen=False):
+        (student_one, teacher_one), (student_many, teacher_many) = seconds(1, 1), seconds(rows, longest)
     return Costs(_line(student_one, student_many, rows), _line(teacher_one, teacher_many, rows * longest))
 
 
