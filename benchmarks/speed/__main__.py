@@ -1,13 +1,14 @@
 """Our training steps against their rivals on the same work: same pair, prompts and machine, one thread, in turns.
 
-    make bench ARGS="--json bench.json"     # all of it, 40 minutes or more; the same command goes on where it stopped
+    make bench ARGS="--json bench.json"     # all of it, an hour; the same command goes on where it stopped
     make bench ARGS="--json bench.json --only step_b1 light_b1"
     make bench QUICK=1                      # smaller models and fewer turns, under 8 minutes on two quiet cores
     python -m benchmarks.speed.page bench.json     # the tables and plots of docs/speed.md from it
 
 CPU seconds per response token of the whole process, medians over turns A B A B; the turns of a table are taken
 together, so compare within a table. The acceptance rate alpha stands beside every ratio. The rivals run in an
-environment of their own, .venv-bench, made at the first use. The last line is ``FIGURES {json}``.
+environment of their own, .venv-bench, made at the first use, as is the student of SmolLM2-135M (20 minutes more). The
+last line is ``FIGURES {json}``.
 """
 
 from __future__ import annotations
