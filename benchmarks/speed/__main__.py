@@ -1,6 +1,6 @@
 """Our training steps against their rivals on the same work: same pair, prompts and machine, one thread, in turns.
 
-    make bench ARGS="--json bench.json"     # all of it, an hour; the same command goes on where it stopped
+    make bench ARGS="--json bench.json"     # all of it, 40 minutes or more; the same command goes on where it stopped
     make bench ARGS="--json bench.json --only step_b1 light_b1"
     make bench QUICK=1                      # smaller models and fewer turns, under 8 minutes on two quiet cores
     python -m benchmarks.speed.page bench.json     # the tables and plots of docs/speed.md from it
