@@ -109,7 +109,9 @@ def test_nothing_is_measured_where_no_draft_is_judged(settings, measured, method
 
 
 def test_all_processes_have_the_costs_of_the_first(settings, measured, tmp_path, monkeypatch):
-    monkeypatch.setattr(skd.train.costs, "measured_costs", lambda *_: Costs((1e-6 * os.getpid(), 0.0), (2e-6, 3e-6)))
+    monkeypatch.setattr(
+        skd.train.costs, "measured_costs", lambda *_: Costs((float(os.environ["RANK"]) + 1.0, 0.0), (2.0, 3.0))
+    )
     taken = skd.train.costs.Costs
 
     def noted(student, teacher):

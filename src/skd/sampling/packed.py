@@ -108,7 +108,7 @@ class Packing(TorchFunctionMode):
     def __init__(self, room: int, copies: Copies | None = None) -> None:
         super().__init__()
         self.copies: Copies = dict(copies or {})
-        self._left = room - _num_bytes(self.copies)
+        self._left = room
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
