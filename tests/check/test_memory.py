@@ -126,17 +126,21 @@ def test_kept_prompts_are_their_keys_and_values_within_the_budget() -> None:
 def test_packed_weights_are_the_copies_of_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     model, copies, make = llama(), list[torch.Tensor](), packed.packed
 
-    def found(method: str, **changes: Any) -> int:
-        return dict(estimate(config(method, **changes), model, model, ROWS).phases[-1])["packed weights"]
+    def found(method: str, **changes: Any) -> tuple[int, int]:
+        whole = estimate(config(method, **changes), model, model, ROWS)
+        return whole.fixed["kept packed weights"], whole.phases[-1]["packed weights"]
 
     monkeypatch.setattr(packed, "_SMALL_WEIGHT", 1)
-    assert found("skd") == 0, "a small model"
+    assert found("skd") == (0, 0), "a small model"
     monkeypatch.setattr(packed, "_SMALL_MODEL", 1)
     monkeypatch.setattr(packed, "packed", lambda weight: (copies.append(weight), make(weight))[1])
     with torch.inference_mode(), packed.packed_products([model], 10):
         model(torch.zeros(1, 2, dtype=torch.int64))
-    assert [found("on_policy"), found("skd"), found("supervised_kd")] == [_size(copies), 2 * _size(copies), 0]
-    assert found("skd", sampling__packed_mb=0) == 0
+    size = _size(copies)
+    assert [found("on_policy"), found("skd"), found("supervised_kd")] == [(0, size), (size, size), (0, 0)]
+    assert found("skd", teacher={"kind": "average", "decay": 0.5}) == (0, 2 * size), "not frozen"
+    assert found("skd", train__sharding="fsdp2") == (0, 2 * size), "gathered anew at each step"
+    assert found("skd", sampling__packed_mb=0) == (0, 0)
 
 
 def test_the_teachers_states_are_kept_for_every_response_token() -> None:

@@ -123,9 +123,8 @@ def estimate(
         always["kept teacher states"] = BYTES[dtype] * _response_tokens(config, prompts) * _hidden_size(teacher)
         fixed["kept prompts"] = readers[-1].kept(config.sampling.prompt_cache_mb)
         phases.append({"teacher's forward": BYTES[dtype] * _transient(teacher) * _micro_batch(config, read)})
-    phases.append(_writing(config, readers))
-    # They go with the rollout, and yet the C library keeps most of their memory.
-    always["packed weights"] = _packed(config, readers)
+    fixed["kept packed weights"], fleeting = _packed(config, readers)
+    phases.append({**_writing(config, readers), "packed weights": fleeting})
     return Estimate(fixed, [always | phase for phase in phases])
 
 
@@ -195,15 +194,20 @@ def _writing(config: RunConfig, readers: Sequence[_Reader]) -> dict[str, int]:
     }
 
 
-def _packed(config: RunConfig, readers: Sequence[_Reader]) -> int:
-    """Copies of what is multiplied while responses are written, on a CPU; see ``skd.sampling.packed``."""
+def _packed(config: RunConfig, readers: Sequence[_Reader]) -> tuple[int, int]:
+    """Copies of what is multiplied while responses are written, on a CPU: those that stay, and those that go with the
+    rollout; see ``skd.sampling.packed``."""
     if torch.cuda.is_available() or config.train.gather == "layer":
-        return 0
+        return 0, 0
     if not worth_packing(num_parameters(reader.model) for reader in readers):
-        return 0
+        return 0, 0
+    room = config.sampling.packed_mb * 10**6
     writing = zip(readers, ({"student", "interleaved"}, {"teacher", "interleaved"}), strict=False)
-    written = sum(reader.multiplied for reader, kinds in writing if kinds & config.writers)
-    return min(config.sampling.packed_mb * 10**6, written)
+    student, teacher, *_ = (*(reader.multiplied * bool(kinds & config.writers) for reader, kinds in writing), 0)
+    frozen = isinstance(config.teacher, TeacherModel) and config.train.sharding == "none"
+    if frozen and sum(reader.multiplied for reader in readers) <= room:
+        return teacher, student
+    return 0, min(room, student + teacher)
 
 
 def _weight_bytes(model: PreTrainedModel, quantization: str | None, width: int) -> int:
