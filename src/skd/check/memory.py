@@ -202,8 +202,8 @@ def _packed(config: RunConfig, readers: Sequence[_Reader]) -> tuple[int, int]:
     if not worth_packing(num_parameters(reader.model) for reader in readers):
         return 0, 0
     room = config.sampling.packed_mb * 10**6
-    writing = zip(readers, ({"student", "interleaved"}, {"teacher", "interleaved"}), strict=False)
-    student, teacher, *_ = (*(reader.multiplied * bool(kinds & config.writers) for reader, kinds in writing), 0)
+    student = readers[0].multiplied if config.writers & {"student", "interleaved"} else 0
+    teacher = readers[1].multiplied if config.writers & {"teacher", "interleaved"} and len(readers) > 1 else 0
     frozen = isinstance(config.teacher, TeacherModel) and config.train.sharding == "none"
     if frozen and sum(reader.multiplied for reader in readers) <= room:
         return teacher, student

@@ -1,8 +1,8 @@
 """Products with few rows on a CPU: for the length of a rollout the weights are laid out anew, as oneDNN reads them.
 
 A rollout multiplies the same weights with a few rows some hundred times. As a torch parameter stores them, arranging
-them takes as long as multiplying does, each time. docs/speed.md has the figures. A frozen teacher's stay for the next
-rollout.
+them takes as long as multiplying does, each time. A frozen teacher's copies may stay for the rollouts to come.
+docs/speed.md has the figures.
 """
 
 from __future__ import annotations
