@@ -259,9 +259,7 @@ def _gathered_layers(config: Mapping[Any, Any]) -> list[Contradiction]:
     found = []
     if _get(config, "teacher", "kind") == "average":
         found.append("teacher.kind is average, which stays whole")
-    by = _get(config, "teacher", "by")
-    teachers = {f"teacher.by.{name}": one for name, one in by.items()} if isinstance(by, Mapping) else {}
-    for name, model in {"student": config.get("student"), "teacher": config.get("teacher"), **teachers}.items():
+    for name, model in {"student": config.get("student"), **_teachers(config)}.items():
         if _get(model, "quantization") is not None:
             found.append(f"{name}.quantization is given, whose weights stay whole")
     if _get(config, "sampling", "rollouts") is not None:
@@ -323,11 +321,17 @@ def _rollouts(config: Mapping[Any, Any], policies: list[_Choice]) -> list[Contra
 
 def _served(config: Mapping[Any, Any]) -> list[tuple[str, int]]:
     """The teachers on servers: key, and how many ids each tells."""
-    by = _get(config, "teacher", "by")
-    several = {f"teacher.by.{name}": one for name, one in by.items()} if isinstance(by, Mapping) else {}
-    teachers = several or {"teacher": config.get("teacher")}
-    tops = {key: _get(one, "top_logprobs") or 64 for key, one in teachers.items() if _get(one, "engine") is not None}
+    served = {key: one for key, one in _teachers(config).items() if _get(one, "engine") is not None}
+    tops = {key: _get(one, "top_logprobs") or 64 for key, one in served.items()}
     return [(key, top) for key, top in tops.items() if isinstance(top, int)]
+
+
+def _teachers(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """The sections of the teachers by their keys; one that is missing is None."""
+    by = _get(config, "teacher", "by")
+    if isinstance(by, Mapping) and by:
+        return {f"teacher.by.{name}": one for name, one in by.items()}
+    return {"teacher": config.get("teacher")}
 
 
 def _rows_without_route(config: Mapping[Any, Any]) -> list[Contradiction]:
@@ -366,8 +370,7 @@ def _costs(config: Mapping[Any, Any]) -> list[Contradiction]:
     if _get(config, "train", "gather") == "layer":
         text = "sampling.costs is measured, and train.gather is layer, under which a forward waits for other processes"
         return [Contradiction(("sampling", "costs"), text, "write sampling.costs: sizes, or train.gather: step")]
-    given, by = _get(costs, "microseconds"), _get(config, "teacher", "by")
-    models = ["student", *([f"teacher.by.{name}" for name in by] if isinstance(by, Mapping) else ["teacher"])]
+    given, models = _get(costs, "microseconds"), ["student", *_teachers(config)]
     if isinstance(given, Mapping) and given and not {"student"} < set(given) <= set(models):
         text = f"sampling.costs.microseconds is of {', '.join(map(str, given))}, and the models are {', '.join(models)}"
         remedy = "give the student and each teacher here two numbers, or leave microseconds out and they are measured"
